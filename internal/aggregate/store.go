@@ -1,0 +1,157 @@
+// Package aggregate keeps aggregates in a Dapr state store: one key each,
+// changed by compare-and-set and by nothing else.
+//
+// A command names the keys it must see and decides over what they hold.
+// Commands that arrive together are decided in turn and written together (group
+// commit); a command that arrives alone is not made to wait for company:
+//
+//	Do ─▶ queue ─▶ load all keys ─▶ decide, in turn ─▶ write ─▶ answer all
+//	                    ▲                                │ any error
+//	                    └────────────────────────────────┘
+//
+// Three things that state stores do behind Dapr shape it. A transaction on
+// Redis is not rolled back, so every key must be right by itself, and a batch
+// that was half applied is decided again over what it left. The code of an error
+// does not tell a lost race from a broken connection, so after any error the
+// truth is read back. And a key is created only by a save of its own, since a
+// transaction on Redis does not refuse to create what exists already.
+package aggregate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	dapr "github.com/dapr/go-sdk/client"
+	"golang.org/x/sync/errgroup"
+)
+
+// Sizes of one call to the sidecar, whose limit is 4 MiB for a message.
+const (
+	maxReadKeys   = 256
+	maxWriteKeys  = 128
+	maxWriteBytes = 2 << 20
+)
+
+// firstWrite goes with every write: Dapr's client asks for last-write unless
+// told otherwise, and Redis then ignores the ETag.
+var firstWrite = &dapr.StateOptions{Concurrency: dapr.StateConcurrencyFirstWrite, Consistency: dapr.StateConsistencyStrong}
+
+// Document is what the store holds under a key. Its ETag is empty if the key
+// does not exist.
+type Document struct {
+	Key   string
+	Value []byte
+	ETag  string
+}
+
+// Store is a Dapr state store with transactions and ETags.
+type Store struct {
+	client dapr.Client
+	name   string
+}
+
+// NewStore is the state store component of that name.
+func NewStore(client dapr.Client, name string) *Store {
+	return &Store{client: client, name: name}
+}
+
+// Load reads keys, each as it was at some moment of the call: there is no
+// snapshot over several. A key that does not exist has a Document without ETag.
+func (s *Store) Load(ctx context.Context, keys ...string) (map[string]Document, error) {
+	docs := make(map[string]Document, len(keys))
+	if len(keys) == 1 {
+		item, err := s.client.GetState(ctx, s.name, keys[0], nil)
+		if err != nil {
+			return nil, fmt.Errorf("load %s: %w", keys[0], err)
+		}
+		docs[keys[0]] = Document{Key: keys[0], Value: item.Value, ETag: item.Etag}
+		return docs, nil
+	}
+	for chunk := range slices.Chunk(keys, maxReadKeys) {
+		items, err := s.client.GetBulkState(ctx, s.name, chunk, nil, int32(len(chunk)))
+		if err != nil {
+			return nil, fmt.Errorf("load %d keys from %s: %w", len(chunk), chunk[0], err)
+		}
+		for _, item := range items {
+			if item.Error != "" {
+				return nil, fmt.Errorf("load %s: %s", item.Key, item.Error)
+			}
+			docs[item.Key] = Document{Key: item.Key, Value: item.Value, ETag: item.Etag}
+		}
+		for _, key := range chunk {
+			if _, ok := docs[key]; !ok {
+				return nil, fmt.Errorf("load %s: the state store left it out of its answer", key)
+			}
+		}
+	}
+	return docs, nil
+}
+
+// Write sets each document if the key still has its ETag, or, where that is
+// empty, does not exist. After an error any of them may have been written: the
+// caller reads them again and decides anew.
+func (s *Store) Write(ctx context.Context, docs ...Document) error {
+	var created, changed []Document
+	for _, d := range docs {
+		if d.ETag == "" {
+			created = append(created, d)
+		} else {
+			changed = append(changed, d)
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return each(created, func(c []Document) error { return s.save(ctx, c) }) })
+	group.Go(func() error { return each(changed, func(c []Document) error { return s.transact(ctx, c) }) })
+	return group.Wait()
+}
+
+// each calls f with pieces of docs that fit into a message.
+func each(docs []Document, f func([]Document) error) error {
+	for start := 0; start < len(docs); {
+		end, size := start, 0
+		for end < len(docs) && end-start < maxWriteKeys && (end == start || size+len(docs[end].Value) <= maxWriteBytes) {
+			size += len(docs[end].Value)
+			end++
+		}
+		if err := f(docs[start:end]); err != nil {
+			return err
+		}
+		start = end
+	}
+	return nil
+}
+
+// save writes each document by itself, in one call.
+func (s *Store) save(ctx context.Context, docs []Document) error {
+	items := make([]*dapr.SetStateItem, len(docs))
+	for i, d := range docs {
+		items[i] = item(d)
+	}
+	if err := s.client.SaveBulkState(ctx, s.name, items...); err != nil {
+		return fmt.Errorf("save %s and %d more: %w", docs[0].Key, len(docs)-1, err)
+	}
+	return nil
+}
+
+func (s *Store) transact(ctx context.Context, docs []Document) error {
+	if len(docs) == 1 {
+		return s.save(ctx, docs)
+	}
+	ops := make([]*dapr.StateOperation, len(docs))
+	for i, d := range docs {
+		ops[i] = &dapr.StateOperation{Type: dapr.StateOperationTypeUpsert, Item: item(d)}
+	}
+	if err := s.client.ExecuteStateTransaction(ctx, s.name, nil, ops); err != nil {
+		return fmt.Errorf("transaction over %s and %d more: %w", docs[0].Key, len(docs)-1, err)
+	}
+	return nil
+}
+
+func item(d Document) *dapr.SetStateItem {
+	i := &dapr.SetStateItem{Key: d.Key, Value: d.Value, Options: firstWrite}
+	if d.ETag != "" {
+		i.Etag = &dapr.ETag{Value: d.ETag}
+	}
+	return i
+}

@@ -1,0 +1,269 @@
+// Package daprtest is a stand-in for a sidecar in tests of one service: a real
+// gRPC server on a loopback port, with state, pub/sub and invocation in memory.
+// It does what Dapr's state stores do at their worst, so that code which passes
+// here holds on each of them:
+//
+//   - With RedisLike, a transaction applies every operation whose ETag fits and
+//     fails if one did not; and it does not refuse to create what exists.
+//   - With SQLLike, a transaction applies all or nothing.
+package daprtest
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"sync"
+	"testing"
+
+	commonpb "github.com/dapr/dapr/pkg/proto/common/v1"
+	pb "github.com/dapr/dapr/pkg/proto/runtime/v1"
+	dapr "github.com/dapr/go-sdk/client"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"orderflow/events"
+)
+
+// Mode is how transactions behave.
+type Mode int
+
+const (
+	RedisLike Mode = iota
+	SQLLike
+)
+
+// Sidecar is the stand-in. Its fields may be set until the first call.
+type Sidecar struct {
+	pb.UnimplementedDaprServer
+
+	Mode Mode
+	// Fail is asked before each call and, for a state write, once more after
+	// it, with the name of the call ("SaveState", "after SaveState"): an error
+	// is what the client sees.
+	Fail func(call string) error
+	// Invoke answers service invocation.
+	Invoke func(appID, method string) ([]byte, error)
+
+	mu        sync.Mutex
+	state     map[string]record
+	published []events.Event
+	calls     map[string]int
+}
+
+type record struct {
+	value   []byte
+	version int
+}
+
+// Start starts a sidecar and a client of it; both end with the test.
+func Start(tb testing.TB, mode Mode) (*Sidecar, dapr.Client) {
+	tb.Helper()
+	s := &Sidecar{Mode: mode, state: map[string]record{}, calls: map[string]int{}}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	server := grpc.NewServer()
+	pb.RegisterDaprServer(server, s)
+	go func() { _ = server.Serve(listener) }()
+	conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		_ = conn.Close()
+		server.Stop()
+	})
+	return s, dapr.NewClientWithConnection(conn)
+}
+
+// Published are the events published so far, in order, repetitions included.
+func (s *Sidecar) Published() []events.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]events.Event(nil), s.published...)
+}
+
+// Calls counts the calls of a name so far.
+func (s *Sidecar) Calls(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.calls[name]
+}
+
+// State is what the store holds under key, or nil.
+func (s *Sidecar) State(key string) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state[key].value
+}
+
+// Keys counts the keys of the store.
+func (s *Sidecar) Keys() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.state)
+}
+
+func (s *Sidecar) begin(call string) error {
+	s.mu.Lock()
+	s.calls[call]++
+	s.mu.Unlock()
+	if s.Fail == nil {
+		return nil
+	}
+	return s.Fail(call)
+}
+
+func (s *Sidecar) end(call string) error {
+	if s.Fail == nil {
+		return nil
+	}
+	return s.Fail("after " + call)
+}
+
+func (s *Sidecar) GetState(_ context.Context, r *pb.GetStateRequest) (*pb.GetStateResponse, error) {
+	if err := s.begin("GetState"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec, ok := s.state[r.GetKey()]
+	if !ok {
+		return &pb.GetStateResponse{}, nil
+	}
+	return &pb.GetStateResponse{Data: rec.value, Etag: strconv.Itoa(rec.version)}, nil
+}
+
+func (s *Sidecar) GetBulkState(_ context.Context, r *pb.GetBulkStateRequest) (*pb.GetBulkStateResponse, error) {
+	if err := s.begin("GetBulkState"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	resp := &pb.GetBulkStateResponse{}
+	for _, key := range r.GetKeys() {
+		item := &pb.BulkStateItem{Key: key}
+		if rec, ok := s.state[key]; ok {
+			item.Data, item.Etag = rec.value, strconv.Itoa(rec.version)
+		}
+		resp.Items = append(resp.Items, item)
+	}
+	return resp, nil
+}
+
+// fits says whether the item's condition holds. In a transaction a RedisLike
+// store does not know the condition "must not exist".
+func (s *Sidecar) fits(item *commonpb.StateItem, inTransaction bool) bool {
+	rec, exists := s.state[item.GetKey()]
+	switch {
+	case item.GetOptions().GetConcurrency() != commonpb.StateOptions_CONCURRENCY_FIRST_WRITE:
+		return true // last write wins: what the SDK asks for unless told otherwise
+	case item.GetEtag() != nil:
+		return exists && item.GetEtag().GetValue() == strconv.Itoa(rec.version)
+	case inTransaction && s.Mode == RedisLike:
+		return true
+	}
+	return !exists
+}
+
+func (s *Sidecar) set(item *commonpb.StateItem) {
+	s.state[item.GetKey()] = record{value: item.GetValue(), version: s.state[item.GetKey()].version + 1}
+}
+
+// SaveState sets each item by itself: what does not fit is left out.
+func (s *Sidecar) SaveState(_ context.Context, r *pb.SaveStateRequest) (*emptypb.Empty, error) {
+	if err := s.begin("SaveState"); err != nil {
+		return nil, err
+	}
+	failed := false
+	s.mu.Lock()
+	for _, item := range r.GetStates() {
+		if s.fits(item, false) {
+			s.set(item)
+		} else {
+			failed = true
+		}
+	}
+	s.mu.Unlock()
+	if failed {
+		return nil, status.Error(codes.Aborted, "possible etag mismatch")
+	}
+	return &emptypb.Empty{}, s.end("SaveState")
+}
+
+func (s *Sidecar) ExecuteStateTransaction(_ context.Context, r *pb.ExecuteStateTransactionRequest) (*emptypb.Empty, error) {
+	if err := s.begin("ExecuteStateTransaction"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	var fitting []*commonpb.StateItem
+	for _, op := range r.GetOperations() {
+		if s.fits(op.GetRequest(), true) {
+			fitting = append(fitting, op.GetRequest())
+		}
+	}
+	failed := len(fitting) < len(r.GetOperations())
+	if !failed || s.Mode == RedisLike {
+		for _, item := range fitting {
+			s.set(item)
+		}
+	}
+	s.mu.Unlock()
+	if failed {
+		return nil, status.Error(codes.Internal, "failed to set key")
+	}
+	return &emptypb.Empty{}, s.end("ExecuteStateTransaction")
+}
+
+func (s *Sidecar) PublishEvent(_ context.Context, r *pb.PublishEventRequest) (*emptypb.Empty, error) {
+	if err := s.begin("PublishEvent"); err != nil {
+		return nil, err
+	}
+	return &emptypb.Empty{}, s.publish(r.GetDataContentType(), r.GetTopic(), r.GetData())
+}
+
+func (s *Sidecar) BulkPublishEvent(_ context.Context, r *pb.BulkPublishRequest) (*pb.BulkPublishResponse, error) {
+	if err := s.begin("BulkPublishEvent"); err != nil {
+		return nil, err
+	}
+	for _, entry := range r.GetEntries() {
+		if err := s.publish(entry.GetContentType(), r.GetTopic(), entry.GetEvent()); err != nil {
+			return nil, err
+		}
+	}
+	return &pb.BulkPublishResponse{}, nil
+}
+
+func (s *Sidecar) publish(contentType, topic string, body []byte) error {
+	e, err := events.Parse(body)
+	if err == nil && (contentType != events.ContentType || topic != e.Topic()) {
+		err = errors.New(e.Type + " came as " + contentType + " to " + topic)
+	}
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.published = append(s.published, e)
+	return nil
+}
+
+func (s *Sidecar) InvokeService(_ context.Context, r *pb.InvokeServiceRequest) (*commonpb.InvokeResponse, error) {
+	if err := s.begin("InvokeService"); err != nil {
+		return nil, err
+	}
+	if s.Invoke == nil {
+		return nil, status.Error(codes.Internal, "no such app: "+r.GetId())
+	}
+	body, err := s.Invoke(r.GetId(), r.GetMessage().GetMethod())
+	if err != nil {
+		return nil, err
+	}
+	return &commonpb.InvokeResponse{Data: &anypb.Any{Value: body}, ContentType: "application/json"}, nil
+}

@@ -1,0 +1,133 @@
+// Package problem is how every service says no: RFC 9457 problem details, and
+// the strict reading of requests that leads to most of them.
+package problem
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+)
+
+// ContentType is the media type of a problem (RFC 9457, section 3).
+const ContentType = "application/problem+json"
+
+const typeBase = "https://orderflow.example/problems/"
+
+// Problem is an error that a client is told. Type is stable and made for
+// programs; Detail is for people and says what to change.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+	// Products are the ids that the problem is about, if it is about products.
+	Products []string `json:"products,omitempty"`
+
+	retryAfter time.Duration
+}
+
+func (p *Problem) Error() string { return p.Title + ": " + p.Detail }
+
+// New is a problem of a kind, a short name that becomes the end of its type.
+func New(status int, kind, title, detail string, args ...any) *Problem {
+	return &Problem{Type: typeBase + kind, Title: title, Status: status, Detail: fmt.Sprintf(detail, args...)}
+}
+
+// Invalid is a request that can't be meant: 400.
+func Invalid(detail string, args ...any) *Problem {
+	return New(http.StatusBadRequest, "invalid-request", "The request is not valid", detail, args...)
+}
+
+// Unavailable is a request that may be sent again later, as it is: 503.
+func Unavailable(detail string, args ...any) *Problem {
+	p := New(http.StatusServiceUnavailable, "unavailable", "The service can't do this right now", detail, args...)
+	p.retryAfter = time.Second
+	return p
+}
+
+// Table says which problem an error is to a client: the first whose Err the
+// error wraps. A Problem is itself; everything else is a 500 whose cause is
+// logged and not told.
+type Table []struct {
+	Err     error
+	Problem func(error) *Problem
+}
+
+// Handle makes a gin handler of one that returns its error.
+func (t Table) Handle(log *slog.Logger, handle func(*gin.Context) error) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		err := handle(c)
+		if err == nil {
+			return
+		}
+		p := t.of(err)
+		if p.Status >= http.StatusInternalServerError {
+			log.ErrorContext(c.Request.Context(), "request failed", "route", c.FullPath(), "status", p.Status, "error", err)
+		}
+		Write(c, p)
+	}
+}
+
+func (t Table) of(err error) *Problem {
+	if p := (*Problem)(nil); errors.As(err, &p) {
+		return p
+	}
+	for _, row := range t {
+		if errors.Is(err, row.Err) {
+			return row.Problem(err)
+		}
+	}
+	return New(http.StatusInternalServerError, "internal", "Internal error", "The service failed; its log says why.")
+}
+
+// Write answers with p and ends the handling of the request.
+func Write(c *gin.Context, p *Problem) {
+	if p.retryAfter > 0 {
+		c.Header("Retry-After", strconv.Itoa(int(p.retryAfter/time.Second)))
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		panic(err) // strings and numbers: can't be
+	}
+	c.Abort()
+	c.Data(p.Status, ContentType, body)
+}
+
+// ReadJSON reads the body into v, strictly: one JSON value in UTF-8, of at most
+// limit bytes, without a field that v does not have. It returns the bytes read.
+// Its error is a Problem.
+func ReadJSON(c *gin.Context, limit int64, v any) ([]byte, error) {
+	if mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type")); err != nil || mediaType != "application/json" {
+		return nil, New(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body must be JSON",
+			"Send the header Content-Type: application/json.")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return nil, New(http.StatusRequestEntityTooLarge, "too-large", "The body is too large", "At most %d bytes are taken.", limit)
+	}
+	if err != nil {
+		return nil, Invalid("The body could not be read: %v.", err)
+	}
+	if !utf8.Valid(body) {
+		return nil, Invalid("The body is not UTF-8.")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return nil, Invalid("The body is not the JSON that is expected here: %v.", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, Invalid("After the JSON value there is more in the body; send one value.")
+	}
+	return body, nil
+}

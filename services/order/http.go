@@ -1,0 +1,360 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+
+	"orderflow/events"
+	"orderflow/internal/aggregate"
+	"orderflow/internal/problem"
+	"orderflow/services/order/internal/order"
+)
+
+const (
+	maxBody      = 1 << 20
+	maxWait      = 60 * time.Second
+	pollInterval = 250 * time.Millisecond // for orders that end in another process
+	defaultLimit = 50
+	maxLimit     = 100
+)
+
+type server struct {
+	orders    *orders
+	outbox    *outbox
+	inventory inventory
+	log       *slog.Logger
+	draining  <-chan struct{}
+}
+
+// statuses is the only place where an error becomes an HTTP status.
+var statuses = problem.Table{
+	{errNotFound, func(error) *problem.Problem {
+		return problem.New(http.StatusNotFound, "no-such-order", "There is no such order", "No order has this id.")
+	}},
+	{errKeyReused, func(error) *problem.Problem {
+		return problem.New(http.StatusUnprocessableEntity, "idempotency-key-reused", "The idempotency key is taken",
+			"An earlier request with this Idempotency-Key had another body; use a new key for a new order.")
+	}},
+	{order.ErrCompleted, func(error) *problem.Problem {
+		return problem.New(http.StatusConflict, "order-completed", "The order can't be cancelled any more", "It is completed.")
+	}},
+	{order.ErrCurrencies, func(err error) *problem.Problem {
+		return problem.New(http.StatusUnprocessableEntity, "mixed-currencies", "The items are priced in different currencies",
+			"An order has one currency; place one order for each: %v.", err)
+	}},
+	{events.ErrInvalid, func(err error) *problem.Problem { return problem.Invalid("%v.", err) }},
+	{errInventory, func(error) *problem.Problem { return problem.Unavailable("Inventory can't be asked for a price.") }},
+	{aggregate.ErrNotCommitted, func(error) *problem.Problem {
+		return problem.Unavailable("The state store does not answer in time. Whether the request took effect is not known: repeat it with the same Idempotency-Key.")
+	}},
+	{aggregate.ErrClosed, func(error) *problem.Problem { return problem.Unavailable("The service is ending.") }},
+	{context.DeadlineExceeded, func(error) *problem.Problem { return problem.Unavailable("The request took too long.") }},
+	{context.Canceled, func(error) *problem.Problem { return problem.Unavailable("The request was given up.") }},
+}
+
+// placement is a request to place an order.
+type placement struct {
+	CustomerID string        `json:"customerId"`
+	Email      string        `json:"email"`
+	Items      []events.Item `json:"items"`
+
+	id, fingerprint string
+}
+
+func (r placement) validate() error {
+	if err := events.CheckID(r.CustomerID); err != nil {
+		return fmt.Errorf("customerId: %w", err)
+	}
+	if err := events.CheckEmail(r.Email); err != nil {
+		return fmt.Errorf("email: %w", err)
+	}
+	return events.CheckItems(r.Items)
+}
+
+func (s *server) placeOrder(c *gin.Context) error {
+	var r placement
+	if _, err := problem.ReadJSON(c, maxBody, &r); err != nil {
+		return err
+	}
+	if err := r.validate(); err != nil {
+		return err
+	}
+	key, err := idempotencyKey(c.Request.Header)
+	if err != nil {
+		return err
+	}
+	r.id, r.fingerprint = orderID(key), fingerprint(r)
+
+	created, err := s.place(c.Request.Context(), r)
+	if err != nil {
+		return err
+	}
+	s.outbox.publishSoon(c.Request.Context(), created)
+	o, err := order.Fold([]events.Event{created})
+	if err != nil {
+		return err
+	}
+	c.Header("Location", "/orders/"+o.OrderID)
+	if d, ok := waitPreference(c.Request.Header); ok {
+		c.Header("Preference-Applied", "wait="+strconv.Itoa(int(d/time.Second)))
+		o = s.await(c.Request.Context(), o, d)
+	}
+	status := http.StatusAccepted
+	if o.Status.Final() {
+		status = http.StatusCreated
+	}
+	c.JSON(status, o)
+	return nil
+}
+
+// place commits the order. Prices that the replica lacks are asked of inventory.
+func (s *server) place(ctx context.Context, r placement) (events.Event, error) {
+	created, err := s.orders.Place(ctx, r)
+	missing := (*missingPrices)(nil)
+	if !errors.As(err, &missing) {
+		return created, err
+	}
+	prices, err := s.inventory.prices(ctx, missing.products)
+	if err != nil {
+		return events.Event{}, err
+	}
+	var unknown []string
+	for _, id := range missing.products {
+		if _, ok := prices[id]; !ok {
+			unknown = append(unknown, id)
+		}
+	}
+	if unknown != nil {
+		p := problem.New(http.StatusUnprocessableEntity, "unknown-product", "A product does not exist",
+			"Inventory has no product %s.", strings.Join(unknown, ", "))
+		p.Products = unknown
+		return events.Event{}, p
+	}
+	if err := s.orders.LearnPrices(ctx, prices); err != nil {
+		return events.Event{}, err
+	}
+	return s.orders.Place(ctx, r)
+}
+
+// await is the order once it has ended, or as it was last seen when the time is
+// up or the service ends. The order is placed either way: that it can't be read
+// for a moment is no failure of the request.
+func (s *server) await(ctx context.Context, o order.Order, most time.Duration) order.Order {
+	ended, leave := s.orders.ended.wait(o.OrderID)
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		// Looked at after the place among the waiters is taken: an end in
+		// between is not missed.
+		if now, err := s.orders.Find(ctx, o.OrderID); err == nil {
+			o = now
+		}
+		if o.Status.Final() {
+			return o
+		}
+		select {
+		case <-ended:
+			ended = nil
+		case <-poll.C:
+		case <-ctx.Done():
+			return o
+		case <-s.draining:
+			return o
+		}
+	}
+}
+
+func (s *server) showOrder(c *gin.Context) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	o, err := s.orders.Find(c.Request.Context(), id)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, o)
+	return nil
+}
+
+func (s *server) showEvents(c *gin.Context) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	history, err := s.orders.History(c.Request.Context(), id)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, gin.H{"events": history})
+	return nil
+}
+
+func (s *server) cancelOrder(c *gin.Context) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	o, last, err := s.orders.Change(c.Request.Context(), id, order.Order.Withdraw)
+	if err != nil {
+		return err
+	}
+	s.outbox.publishSoon(c.Request.Context(), last)
+	c.JSON(http.StatusOK, o)
+	return nil
+}
+
+func (s *server) listOrders(c *gin.Context) error {
+	query := c.Request.URL.Query()
+	for name := range query {
+		if !slices.Contains([]string{"limit", "cursor", "status", "customerId"}, name) {
+			return problem.Invalid("There is no query parameter %q; there are limit, cursor, status and customerId.", name)
+		}
+	}
+	limit := defaultLimit
+	if q := query.Get("limit"); q != "" {
+		var err error
+		if limit, err = strconv.Atoi(q); err != nil || limit < 1 || limit > maxLimit {
+			return problem.Invalid("limit must be a number from 1 to %d.", maxLimit)
+		}
+	}
+	status := order.Status(query.Get("status"))
+	if status != "" && !slices.Contains(order.Statuses, status) {
+		return problem.Invalid("status must be one of %v.", order.Statuses)
+	}
+	name := allOrders
+	if id := query.Get("customerId"); id != "" {
+		if err := events.CheckID(id); err != nil {
+			return fmt.Errorf("customerId: %w", err)
+		}
+		name = customerKey(id)
+	}
+	end := -1
+	if q := query.Get("cursor"); q != "" {
+		var err error
+		if end, err = readCursor(q, name); err != nil {
+			return err
+		}
+	}
+	found, next, err := s.orders.List(c.Request.Context(), name, end, limit, func(o order.Order) bool {
+		return status == "" || o.Status == status
+	})
+	if err != nil {
+		return err
+	}
+	answer := gin.H{"orders": found}
+	if next > 0 {
+		answer["nextCursor"] = newCursor(name, next)
+	}
+	c.JSON(http.StatusOK, answer)
+	return nil
+}
+
+// cursor is a place in a listing. It goes with the index that it was made for.
+type cursor struct {
+	Index string `json:"i"`
+	End   int    `json:"e"`
+}
+
+func newCursor(index string, end int) string {
+	b, err := json.Marshal(cursor{index, end})
+	if err != nil {
+		panic(err) // a string and a number: can't be
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func readCursor(s, index string) (int, error) {
+	var cur cursor
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err == nil {
+		err = json.Unmarshal(b, &cur)
+	}
+	if err != nil || cur.Index != index || cur.End < 1 {
+		return 0, problem.Invalid("cursor is none that a listing with the same customerId has given; leave it out to begin anew.")
+	}
+	return cur.End, nil
+}
+
+// pathID is the id in the path. One that no order can have is not looked up.
+func pathID(c *gin.Context) (string, error) {
+	id := c.Param("id")
+	if err := events.CheckID(id); err != nil {
+		return "", fmt.Errorf("order id: %w", err)
+	}
+	return id, nil
+}
+
+// idempotencyKey reads the header of draft-ietf-httpapi-idempotency-key-header:
+// a structured-field string, or the same without its quotes, as most clients
+// send it. It is empty if there is none.
+func idempotencyKey(h http.Header) (string, error) {
+	values := h.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return "", nil
+	}
+	key := strings.TrimSpace(values[0])
+	if len(key) >= 2 && strings.HasPrefix(key, `"`) && strings.HasSuffix(key, `"`) {
+		key = key[1 : len(key)-1]
+	}
+	visible := func(r rune) bool { return r >= 0x20 && r < 0x7f && r != '"' && r != '\\' }
+	if len(values) > 1 || key == "" || len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return !visible(r) }) {
+		return "", problem.Invalid("Idempotency-Key must be one string of 1 to 255 visible ASCII characters.")
+	}
+	return key, nil
+}
+
+// orderNamespace makes order ids of idempotency keys (RFC 9562, version 5): the
+// same key is the same order, in every process and for ever.
+var orderNamespace = uuid.MustParse("5b0e2f9c-64b8-5d0a-9a43-6a8f3b1c7d21")
+
+func orderID(key string) string {
+	if key == "" {
+		return uuid.Must(uuid.NewV7()).String()
+	}
+	return uuid.NewSHA1(orderNamespace, []byte(key)).String()
+}
+
+// fingerprint is equal for requests that ask for the same.
+func fingerprint(r placement) string {
+	b, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // strings and numbers: can't be
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16])
+}
+
+// waitPreference reads "wait" of the Prefer header (RFC 7240, section 4.3). What
+// can't be understood is as if it were not there (section 2).
+func waitPreference(h http.Header) (time.Duration, bool) {
+	for _, preference := range strings.Split(strings.Join(h.Values("Prefer"), ","), ",") {
+		name, value, _ := strings.Cut(preference, "=")
+		if strings.EqualFold(strings.TrimSpace(name), "wait") {
+			value, _, _ = strings.Cut(value, ";")
+			n, err := strconv.Atoi(strings.Trim(strings.TrimSpace(value), `"`))
+			if err != nil || n < 0 {
+				return 0, false
+			}
+			return time.Duration(min(n, int(maxWait/time.Second))) * time.Second, true
+		}
+	}
+	return 0, false
+}

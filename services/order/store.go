@@ -1,0 +1,361 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"orderflow/events"
+	"orderflow/internal/aggregate"
+	"orderflow/internal/pubsub"
+	"orderflow/services/order/internal/order"
+)
+
+var (
+	errNotFound  = errors.New("no such order")
+	errKeyReused = errors.New("idempotency key was used with another request")
+)
+
+// State keys. A ':' never stands in an id, so no customer's id can name a page.
+//
+//	order-{id}            the order: its events, which are its outbox too
+//	orders                index of all orders by time of placing; older parts in orders:{n}
+//	customer-{id}         the same for one customer; customer-{id}:{n}
+//	price-{productId}     the price of a product as inventory last told it
+const (
+	allOrders = "orders"
+	pageSize  = 64
+)
+
+func orderKey(id string) string        { return "order-" + id }
+func customerKey(id string) string     { return "customer-" + id }
+func priceKey(productID string) string { return "price-" + productID }
+func pagesOf(index string) aggregate.Pages {
+	return aggregate.Pages{Prefix: index + ":", Size: pageSize}
+}
+
+// document is what the store holds of an order.
+type document struct {
+	// Fingerprint tells a request that is repeated from another one that
+	// reuses its idempotency key.
+	Fingerprint string `json:"fingerprint"`
+	// Events are the order. They are also its outbox: each is published after
+	// it is committed, and can be published again from here, the same, until
+	// its effect is seen.
+	Events []events.Event `json:"events"`
+}
+
+// entry is a line of an index.
+type entry struct {
+	ID string    `json:"id"`
+	At time.Time `json:"at"`
+}
+
+type index = aggregate.Log[entry]
+
+// price is what an order costs a customer, as of a version of the product.
+type price struct {
+	Price   events.Money `json:"price"`
+	Version int          `json:"version"`
+}
+
+// orders is the store of orders.
+type orders struct {
+	store     *aggregate.Store
+	committer *aggregate.Committer
+	now       func() time.Time
+	ended     waiters
+}
+
+// missingPrices says that a product's price is not in the replica.
+type missingPrices struct{ products []string }
+
+func (m *missingPrices) Error() string { return "no price for " + strings.Join(m.products, ", ") }
+
+// Place commits a new order and answers its first event, or, if the order
+// exists already by the same request, the event that it began with. Its error
+// is errKeyReused, a *missingPrices, order.ErrCurrencies or the committer's.
+func (s *orders) Place(ctx context.Context, r placement) (events.Event, error) {
+	keys := []string{orderKey(r.id), allOrders, customerKey(r.CustomerID)}
+	for _, it := range r.Items {
+		keys = append(keys, priceKey(it.ID))
+	}
+	now := s.now()
+	var created events.Event
+	err := s.committer.Do(ctx, keys, func(tx *aggregate.Tx) error {
+		d, err := aggregate.Get[document](tx, orderKey(r.id))
+		if err != nil {
+			return err
+		}
+		if d != nil {
+			if d.Fingerprint != r.fingerprint {
+				return errKeyReused
+			}
+			created = d.Events[0]
+			return nil
+		}
+		prices, err := pricesOf(tx, r.Items)
+		if err != nil {
+			return err
+		}
+		fact, err := order.Place(r.id, r.CustomerID, r.Email, r.Items, prices)
+		if err != nil {
+			return err
+		}
+		if created, err = events.New(source, 1, now, fact); err != nil {
+			return err
+		}
+		created = pubsub.Traced(ctx, created)
+		// The indexes first: an order that is in no index would be seen by
+		// nobody, while an index entry whose order never came is passed over.
+		if err := appendEntry(tx, entry{ID: r.id, At: now}, allOrders, customerKey(r.CustomerID)); err != nil {
+			return err
+		}
+		tx.PutAfter(orderKey(r.id), &document{Fingerprint: r.fingerprint, Events: []events.Event{created}})
+		return nil
+	})
+	return created, err
+}
+
+func pricesOf(tx *aggregate.Tx, items []events.Item) (map[string]events.Money, error) {
+	prices := make(map[string]events.Money, len(items))
+	var missing []string
+	for _, it := range items {
+		p, err := aggregate.Get[price](tx, priceKey(it.ID))
+		if err != nil {
+			return nil, err
+		}
+		if p == nil {
+			missing = append(missing, it.ID)
+			continue
+		}
+		prices[it.ID] = p.Price
+	}
+	if missing != nil {
+		return nil, &missingPrices{missing}
+	}
+	return prices, nil
+}
+
+// appendEntry adds e to the indexes of those names, except where an attempt that
+// was half written has done so already.
+func appendEntry(tx *aggregate.Tx, e entry, names ...string) error {
+	logs := make([]*index, len(names))
+	for i, name := range names {
+		log, err := aggregate.Get[index](tx, name)
+		if err != nil {
+			return err
+		}
+		if log == nil {
+			log = &index{}
+		}
+		logs[i] = log
+	}
+	for i, log := range logs {
+		if !slices.ContainsFunc(log.Tail, func(x entry) bool { return x.ID == e.ID }) {
+			log.Append(tx, pagesOf(names[i]), e)
+		}
+		tx.Put(names[i], log)
+	}
+	return nil
+}
+
+// Change commits what decide makes of an order, and answers the order and its
+// last event: the new one, or, if decide has nothing to add, the one before.
+// Its error is errNotFound, decide's or the committer's.
+func (s *orders) Change(ctx context.Context, id string, decide func(order.Order) (events.Payload, error)) (order.Order, events.Event, error) {
+	now := s.now()
+	var after order.Order
+	var last events.Event
+	err := s.committer.Do(ctx, []string{orderKey(id)}, func(tx *aggregate.Tx) error {
+		d, err := aggregate.Get[document](tx, orderKey(id))
+		if err != nil {
+			return err
+		}
+		if d == nil {
+			return fmt.Errorf("%w: %s", errNotFound, id)
+		}
+		o, err := order.Fold(d.Events)
+		if err != nil {
+			return err
+		}
+		fact, err := decide(o)
+		if err != nil {
+			return err
+		}
+		if fact == nil {
+			after, last = o, d.Events[len(d.Events)-1]
+			return nil
+		}
+		e, err := events.New(source, o.Version+1, now, fact)
+		if err != nil {
+			return err
+		}
+		history := append(slices.Clone(d.Events), pubsub.Traced(ctx, e))
+		if after, err = order.Fold(history); err != nil {
+			return err
+		}
+		last = history[len(history)-1]
+		tx.Put(orderKey(id), &document{Fingerprint: d.Fingerprint, Events: history})
+		return nil
+	})
+	if err == nil && after.Status.Final() {
+		s.ended.wake(id)
+	}
+	return after, last, err
+}
+
+// History is the order's events, oldest first. Its error is errNotFound or the
+// store's.
+func (s *orders) History(ctx context.Context, id string) ([]events.Event, error) {
+	docs, err := s.store.Load(ctx, orderKey(id))
+	if err != nil {
+		return nil, err
+	}
+	return historyOf(docs[orderKey(id)], id)
+}
+
+func historyOf(doc aggregate.Document, id string) ([]events.Event, error) {
+	if doc.ETag == "" {
+		return nil, fmt.Errorf("%w: %s", errNotFound, id)
+	}
+	var d document
+	if err := json.Unmarshal(doc.Value, &d); err != nil {
+		return nil, fmt.Errorf("order %s can't be read: %w", id, err)
+	}
+	return d.Events, nil
+}
+
+// Find is the order as it stands. Its error is errNotFound or the store's.
+func (s *orders) Find(ctx context.Context, id string) (order.Order, error) {
+	history, err := s.History(ctx, id)
+	if err != nil {
+		return order.Order{}, err
+	}
+	return order.Fold(history)
+}
+
+// maxExamined bounds the orders that one listing reads. A filter that fits few
+// of them gives short pages, with a cursor to go on.
+const maxExamined = 1000
+
+// List reads orders of an index, the newest first, from position end on
+// (counted from the oldest; negative means the newest), those that fit, at most
+// limit. The position answered is where to go on; 0 means there are no more.
+func (s *orders) List(ctx context.Context, name string, end, limit int, fits func(order.Order) bool) ([]order.Order, int, error) {
+	docs, err := s.store.Load(ctx, name)
+	if err != nil {
+		return nil, 0, err
+	}
+	var log index
+	if docs[name].ETag != "" {
+		if err := json.Unmarshal(docs[name].Value, &log); err != nil {
+			return nil, 0, fmt.Errorf("index %s can't be read: %w", name, err)
+		}
+	}
+	pages := pagesOf(name)
+	if end < 0 || end > log.Len(pages) {
+		end = log.Len(pages)
+	}
+	found := make([]order.Order, 0, limit)
+	for examined := 0; end > 0 && len(found) < limit && examined < maxExamined; {
+		entries, err := aggregate.Newest(ctx, s.store, log, pages, end, min(max(limit, pageSize), maxExamined-examined))
+		if err != nil {
+			return nil, 0, err
+		}
+		keys := make([]string, len(entries))
+		for i, e := range entries {
+			keys[i] = orderKey(e.ID)
+		}
+		docs, err := s.store.Load(ctx, keys...)
+		if err != nil {
+			return nil, 0, err
+		}
+		for _, e := range entries {
+			if len(found) == limit {
+				break
+			}
+			end--
+			examined++
+			history, err := historyOf(docs[orderKey(e.ID)], e.ID)
+			if errors.Is(err, errNotFound) {
+				continue // placing it did not get so far
+			}
+			if err != nil {
+				return nil, 0, err
+			}
+			o, err := order.Fold(history)
+			if err != nil {
+				return nil, 0, err
+			}
+			if fits(o) {
+				found = append(found, o)
+			}
+		}
+	}
+	return found, end, nil
+}
+
+// LearnPrices records prices in the replica. A price of an older version of the
+// product than is recorded changes nothing.
+func (s *orders) LearnPrices(ctx context.Context, learned map[string]price) error {
+	keys := make([]string, 0, len(learned))
+	for id := range learned {
+		keys = append(keys, priceKey(id))
+	}
+	return s.committer.Do(ctx, keys, func(tx *aggregate.Tx) error {
+		for id, p := range learned {
+			known, err := aggregate.Get[price](tx, priceKey(id))
+			if err != nil {
+				return err
+			}
+			if known == nil || known.Version < p.Version {
+				tx.Put(priceKey(id), &p)
+			}
+		}
+		return nil
+	})
+}
+
+// waiters are those who wait in this process for an order to end.
+type waiters struct {
+	mu sync.Mutex
+	by map[string]map[chan struct{}]bool
+}
+
+// wait answers a channel that is closed when the order ends by this process,
+// and a function that gives the place back.
+func (w *waiters) wait(id string) (<-chan struct{}, func()) {
+	ch := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.by == nil {
+		w.by = map[string]map[chan struct{}]bool{}
+	}
+	if w.by[id] == nil {
+		w.by[id] = map[chan struct{}]bool{}
+	}
+	w.by[id][ch] = true
+	return ch, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.by[id], ch)
+		if len(w.by[id]) == 0 {
+			delete(w.by, id)
+		}
+	}
+}
+
+func (w *waiters) wake(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for ch := range w.by[id] {
+		close(ch)
+	}
+	delete(w.by, id)
+}
