@@ -37,22 +37,18 @@ const (
 	SQLLike
 )
 
-// Sidecar is the stand-in. Its fields may be set until the first call.
+// Sidecar is the stand-in.
 type Sidecar struct {
 	pb.UnimplementedDaprServer
 
-	Mode Mode
-	// Fail is asked before each call and, for a state write, once more after
-	// it, with the name of the call ("SaveState", "after SaveState"): an error
-	// is what the client sees.
-	Fail func(call string) error
-	// Invoke answers service invocation.
-	Invoke func(appID, method string) ([]byte, error)
+	mode Mode
 
 	mu        sync.Mutex
 	state     map[string]record
 	published []events.Event
 	calls     map[string]int
+	fail      func(call string) error
+	invoke    func(appID, method string) ([]byte, error)
 }
 
 type record struct {
@@ -63,7 +59,7 @@ type record struct {
 // Start starts a sidecar and a client of it; both end with the test.
 func Start(tb testing.TB, mode Mode) (*Sidecar, dapr.Client) {
 	tb.Helper()
-	s := &Sidecar{Mode: mode, state: map[string]record{}, calls: map[string]int{}}
+	s := &Sidecar{mode: mode, state: map[string]record{}, calls: map[string]int{}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
@@ -80,6 +76,22 @@ func Start(tb testing.TB, mode Mode) (*Sidecar, dapr.Client) {
 		server.Stop()
 	})
 	return s, dapr.NewClientWithConnection(conn)
+}
+
+// Fail has f asked before each call and, for a state write, once more after it,
+// with the name of the call ("SaveState", "after SaveState"); its error is what
+// the client sees. nil ends it.
+func (s *Sidecar) Fail(f func(call string) error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = f
+}
+
+// Invoke has f answer service invocation; the method has the query, if any.
+func (s *Sidecar) Invoke(f func(appID, method string) ([]byte, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.invoke = f
 }
 
 // Published are the events published so far, in order, repetitions included.
@@ -114,17 +126,19 @@ func (s *Sidecar) begin(call string) error {
 	s.mu.Lock()
 	s.calls[call]++
 	s.mu.Unlock()
-	if s.Fail == nil {
-		return nil
-	}
-	return s.Fail(call)
+	return s.ask(call)
 }
 
-func (s *Sidecar) end(call string) error {
-	if s.Fail == nil {
+func (s *Sidecar) end(call string) error { return s.ask("after " + call) }
+
+func (s *Sidecar) ask(call string) error {
+	s.mu.Lock()
+	fail := s.fail
+	s.mu.Unlock()
+	if fail == nil {
 		return nil
 	}
-	return s.Fail("after " + call)
+	return fail(call)
 }
 
 func (s *Sidecar) GetState(_ context.Context, r *pb.GetStateRequest) (*pb.GetStateResponse, error) {
@@ -166,7 +180,7 @@ func (s *Sidecar) fits(item *commonpb.StateItem, inTransaction bool) bool {
 		return true // last write wins: what the SDK asks for unless told otherwise
 	case item.GetEtag() != nil:
 		return exists && item.GetEtag().GetValue() == strconv.Itoa(rec.version)
-	case inTransaction && s.Mode == RedisLike:
+	case inTransaction && s.mode == RedisLike:
 		return true
 	}
 	return !exists
@@ -209,7 +223,7 @@ func (s *Sidecar) ExecuteStateTransaction(_ context.Context, r *pb.ExecuteStateT
 		}
 	}
 	failed := len(fitting) < len(r.GetOperations())
-	if !failed || s.Mode == RedisLike {
+	if !failed || s.mode == RedisLike {
 		for _, item := range fitting {
 			s.set(item)
 		}
@@ -258,10 +272,17 @@ func (s *Sidecar) InvokeService(_ context.Context, r *pb.InvokeServiceRequest) (
 	if err := s.begin("InvokeService"); err != nil {
 		return nil, err
 	}
-	if s.Invoke == nil {
+	s.mu.Lock()
+	invoke := s.invoke
+	s.mu.Unlock()
+	if invoke == nil {
 		return nil, status.Error(codes.Internal, "no such app: "+r.GetId())
 	}
-	body, err := s.Invoke(r.GetId(), r.GetMessage().GetMethod())
+	method := r.GetMessage().GetMethod()
+	if query := r.GetMessage().GetHttpExtension().GetQuerystring(); query != "" {
+		method += "?" + query
+	}
+	body, err := invoke(r.GetId(), method)
 	if err != nil {
 		return nil, err
 	}

@@ -27,10 +27,13 @@ import (
 // ErrClosed says that the publisher takes no more events.
 var ErrClosed = errors.New("publisher is closed")
 
+// Sizes of one call to the sidecar, whose limit is 4 MiB for a message.
 const (
-	maxBulk        = 100 // events of one bulk publish
-	publishTimeout = 10 * time.Second
+	maxBulk      = 100
+	maxBulkBytes = 2 << 20
 )
+
+const publishTimeout = 10 * time.Second
 
 // Publisher publishes events, each to the topic of its type, those that wait
 // for the same topic together in one bulk publish. Its methods may be called
@@ -43,10 +46,11 @@ type Publisher struct {
 	once   sync.Once
 }
 
+// publication are events for one topic that are published, or fail, together.
 type publication struct {
-	ctx    context.Context
-	event  events.Event
-	answer chan error
+	ctx     context.Context
+	entries []dapr.PublishEventsEvent
+	answer  chan error
 }
 
 // NewPublisher starts a publisher to topics; Close ends it.
@@ -55,8 +59,7 @@ func NewPublisher(client dapr.Client, topics ...string) *Publisher {
 	for _, topic := range topics {
 		lane := make(chan *publication)
 		p.lanes[topic] = lane
-		p.done.Add(1)
-		go p.run(topic, lane)
+		p.done.Go(func() { p.run(topic, lane) })
 	}
 	return p
 }
@@ -70,55 +73,73 @@ func (p *Publisher) Close() {
 // Publish publishes evs and waits for the broker's word on each. After an error
 // any of them may have been published.
 func (p *Publisher) Publish(ctx context.Context, evs ...events.Event) error {
-	waiting := make([]*publication, 0, len(evs))
+	publications := map[string]*publication{}
 	var errs []error
 	for _, e := range evs {
-		lane, ok := p.lanes[e.Topic()]
-		if !ok {
+		topic := e.Topic()
+		if p.lanes[topic] == nil {
 			errs = append(errs, fmt.Errorf("publish %s: this service does not publish %s", e.ID, e.Type))
 			continue
 		}
-		w := &publication{ctx: ctx, event: e, answer: make(chan error, 1)}
+		body, err := json.Marshal(e)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("publish %s: %w", e.ID, err))
+			continue
+		}
+		w := publications[topic]
+		if w == nil {
+			w = &publication{ctx: ctx, answer: make(chan error, 1)}
+			publications[topic] = w
+		}
+		w.entries = append(w.entries, dapr.PublishEventsEvent{
+			EntryID:     e.ID,
+			Data:        body,
+			ContentType: events.ContentType,
+			// Events of one order or product stay in order where the broker has
+			// partitions (Kafka); the other brokers ignore the key.
+			Metadata: map[string]string{"partitionKey": e.Subject},
+		})
+	}
+	for topic, w := range publications {
 		select {
-		case lane <- w:
-			waiting = append(waiting, w)
+		case p.lanes[topic] <- w:
 		case <-p.stop:
-			errs = append(errs, fmt.Errorf("publish %s: %w", e.ID, ErrClosed))
+			w.answer <- ErrClosed
 		case <-ctx.Done():
-			errs = append(errs, fmt.Errorf("publish %s: %w", e.ID, ctx.Err()))
 		}
 	}
-	for _, w := range waiting {
+	for topic, w := range publications {
+		var err error
 		select {
-		case err := <-w.answer:
-			if err != nil {
-				errs = append(errs, fmt.Errorf("publish %s: %w", w.event.ID, err))
-			}
+		case err = <-w.answer:
 		case <-ctx.Done():
-			errs = append(errs, fmt.Errorf("publish %s: %w", w.event.ID, ctx.Err()))
+			err = ctx.Err()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("publish %s and %d more to %s: %w", w.entries[0].EntryID, len(w.entries)-1, topic, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 func (p *Publisher) run(topic string, lane chan *publication) {
-	defer p.done.Done()
 	for {
 		select {
 		case <-p.stop:
 			return
 		case first := <-lane:
-			batch := []*publication{first}
+			batch, entries := []*publication{first}, first.entries
 		collect:
-			for len(batch) < maxBulk {
+			for len(entries) < maxBulk {
 				select {
 				case w := <-lane:
 					batch = append(batch, w)
+					entries = append(entries, w.entries...)
 				default:
 					break collect
 				}
 			}
-			err := p.send(topic, batch)
+			err := p.send(first.ctx, topic, entries)
 			for _, w := range batch {
 				w.answer <- err
 			}
@@ -126,28 +147,40 @@ func (p *Publisher) run(topic string, lane chan *publication) {
 	}
 }
 
-// send publishes the batch; the call stands in the trace of its first event.
-// Dapr's answer to a bulk publish over gRPC does not say which events failed,
-// so an error is everyone's.
-func (p *Publisher) send(topic string, batch []*publication) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(batch[0].ctx), publishTimeout)
+// send publishes the entries as part of the trace of ctx. Dapr's answer to a
+// bulk publish over gRPC does not say which events failed, so an error is
+// everyone's.
+func (p *Publisher) send(ctx context.Context, topic string, entries []dapr.PublishEventsEvent) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
-	entries := make([]any, len(batch))
-	for i, w := range batch {
-		body, err := json.Marshal(w.event)
-		if err != nil {
-			return err
+	var errs []error
+	for len(entries) > 0 {
+		n := fitting(entries)
+		if n == 1 {
+			e := entries[0]
+			errs = append(errs, p.client.PublishEvent(ctx, topic, topic, e.Data,
+				dapr.PublishEventWithContentType(e.ContentType), dapr.PublishEventWithMetadata(e.Metadata)))
+		} else {
+			piece := make([]any, n)
+			for i, e := range entries[:n] {
+				e.EntryID = strconv.Itoa(i) // the same event may be there twice
+				piece[i] = e
+			}
+			errs = append(errs, p.client.PublishEvents(ctx, topic, topic, piece).Error)
 		}
-		// Events of one order or product stay in order where the broker has
-		// partitions (Kafka); the other brokers ignore the key.
-		metadata := map[string]string{"partitionKey": w.event.Subject}
-		if len(batch) == 1 {
-			return p.client.PublishEvent(ctx, topic, topic, body,
-				dapr.PublishEventWithContentType(events.ContentType), dapr.PublishEventWithMetadata(metadata))
-		}
-		entries[i] = dapr.PublishEventsEvent{EntryID: strconv.Itoa(i), Data: body, ContentType: events.ContentType, Metadata: metadata}
+		entries = entries[n:]
 	}
-	return p.client.PublishEvents(ctx, topic, topic, entries).Error
+	return errors.Join(errs...)
+}
+
+// fitting is how many of the entries, from the first on, go into one call.
+func fitting(entries []dapr.PublishEventsEvent) int {
+	n, size := 0, 0
+	for n < min(len(entries), maxBulk) && (n == 0 || size+len(entries[n].Data) <= maxBulkBytes) {
+		size += len(entries[n].Data)
+		n++
+	}
+	return n
 }
 
 // Traced is e as part of the trace that ctx is in; an event that is published

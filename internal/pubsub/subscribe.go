@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -113,7 +114,14 @@ func receive(c *gin.Context, log *slog.Logger, topic string, handlers map[string
 	return v
 }
 
-func dispatch(ctx context.Context, e events.Event, handlers map[string]Handler) error {
+// dispatch calls the handler of e. A panic in it is an error like any other: the
+// event comes again, and the service goes on with the rest.
+func dispatch(ctx context.Context, e events.Event, handlers map[string]Handler) (err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
+		}
+	}()
 	h, ok := handlers[e.Type]
 	if !ok {
 		return nil
@@ -138,14 +146,13 @@ func judge(err error) verdict {
 	return retry
 }
 
-// startSpan continues the trace that the event is part of: the sidecar's
-// delivery, where the sidecar traces, else the event itself.
+// startSpan continues the trace that the event is part of: from the sidecar's
+// delivery, where the sidecar traces, else from the event itself. A sidecar that
+// does not trace sends an invalid traceparent, which is passed over.
 func startSpan(c *gin.Context, topic string, e events.Event) (context.Context, trace.Span) {
-	carrier := propagation.MapCarrier{"traceparent": e.TraceParent, "tracestate": e.TraceState}
-	if h := c.GetHeader("traceparent"); h != "" {
-		carrier = propagation.MapCarrier{"traceparent": h, "tracestate": c.GetHeader("tracestate")}
-	}
-	ctx := otel.GetTextMapPropagator().Extract(c.Request.Context(), carrier)
+	propagator := otel.GetTextMapPropagator()
+	ctx := propagator.Extract(c.Request.Context(), propagation.MapCarrier{"traceparent": e.TraceParent, "tracestate": e.TraceState})
+	ctx = propagator.Extract(ctx, propagation.HeaderCarrier(c.Request.Header))
 	return otel.Tracer("orderflow/internal/pubsub").Start(ctx, "process "+topic,
 		trace.WithSpanKind(trace.SpanKindConsumer),
 		trace.WithAttributes(
