@@ -290,6 +290,12 @@ func TestAsyncAPIMessages(t *testing.T) {
 					t.Errorf("example %s: %v", other, err)
 				}
 			}
+			bare := readJSON(t, "examples/"+name+".json").(map[string]any)
+			delete(bare, "datacontenttype")
+			delete(bare, "data")
+			if err := payload.Validate(bare); (err == nil) != !slices.Contains(withData, m.Name) {
+				t.Errorf("without data: %v", err)
+			}
 		})
 	}
 }
