@@ -136,10 +136,9 @@ func emailRows() (rows []payloadRow) {
 		want        opinion
 	}{
 		{"with signs", "ada.lovelace+orders/42@mail.example.com", valid},
-		{"beyond ASCII", "ädä@bücher.example", valid},
+		{"beyond ASCII", "ädä@bücher.example", invalid},
 		{"of 254 bytes", strings.Repeat("a", 242) + "@example.com", valid},
 		{"of 255 bytes", strings.Repeat("a", 243) + "@example.com", invalid},
-		{"of 255 bytes in 134 characters", "a" + strings.Repeat("ä", 121) + "@example.com", onlyGo},
 		{"at an IP address", "ada@[192.0.2.1]", valid},
 		{"at an IPv6 address", "ada@[2001:db8::1]", valid},
 		{"at no IP address", "ada@[192.0.2.256]", onlyGo},
