@@ -50,11 +50,15 @@ type document struct {
 	Events []events.Event `json:"events"`
 }
 
-// entry is a line of an index.
+// entry is a line of an index: the order that was placed at that moment. A
+// request whose placing came to nothing and was repeated leaves one that names
+// the order and another moment; it stands for nothing.
 type entry struct {
 	ID string    `json:"id"`
 	At time.Time `json:"at"`
 }
+
+func (e entry) equal(other entry) bool { return e.ID == other.ID && e.At.Equal(other.At) }
 
 type index = aggregate.Log[entry]
 
@@ -157,7 +161,7 @@ func appendEntry(tx *aggregate.Tx, e entry, names ...string) error {
 		logs[i] = log
 	}
 	for i, log := range logs {
-		if !slices.ContainsFunc(log.Tail, func(x entry) bool { return x.ID == e.ID }) {
+		if !slices.ContainsFunc(log.Tail, e.equal) {
 			log.Append(tx, pagesOf(names[i]), e)
 		}
 		tx.Put(names[i], log)
@@ -293,7 +297,7 @@ func (s *orders) List(ctx context.Context, name string, end, limit int, fits fun
 			if err != nil {
 				return nil, 0, err
 			}
-			if fits(o) {
+			if o.CreatedAt.Equal(e.At) && fits(o) {
 				found = append(found, o)
 			}
 		}
