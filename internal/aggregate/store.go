@@ -19,12 +19,20 @@ package aggregate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	dapr "github.com/dapr/go-sdk/client"
 	"golang.org/x/sync/errgroup"
 )
+
+// ErrNotLoaded says that the store did not answer in time or with an error: the
+// same read may be possible later.
+var ErrNotLoaded = errors.New("not loaded")
+
+const loadTimeout = 5 * time.Second
 
 // Sizes of one call to the sidecar, whose limit is 4 MiB for a message.
 const (
@@ -58,7 +66,18 @@ func NewStore(client dapr.Client, name string) *Store {
 
 // Load reads keys, each as it was at some moment of the call: there is no
 // snapshot over several. A key that does not exist has a Document without ETag.
+// Its error wraps ErrNotLoaded.
 func (s *Store) Load(ctx context.Context, keys ...string) (map[string]Document, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
+	docs, err := s.load(ctx, keys)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotLoaded, err)
+	}
+	return docs, nil
+}
+
+func (s *Store) load(ctx context.Context, keys []string) (map[string]Document, error) {
 	docs := make(map[string]Document, len(keys))
 	if len(keys) == 1 {
 		item, err := s.client.GetState(ctx, s.name, keys[0], nil)
@@ -100,7 +119,8 @@ func (s *Store) Write(ctx context.Context, docs ...Document) error {
 			changed = append(changed, d)
 		}
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	// Neither ends the other one: what is cut off in the middle leaves less known.
+	var group errgroup.Group
 	group.Go(func() error { return each(created, func(c []Document) error { return s.save(ctx, c) }) })
 	group.Go(func() error { return each(changed, func(c []Document) error { return s.transact(ctx, c) }) })
 	return group.Wait()

@@ -4,19 +4,25 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"runtime/debug"
 	"slices"
+	"strings"
 )
 
 // Tx is what a command sees and changes: the documents of its keys, with what
 // earlier commands of the same batch have put already.
 type Tx struct {
 	entries map[string]*entry
+	command *command // that decides now
+	clash   bool     // it put a key in another stage than one before it did
+	spoilt  bool     // a command failed after it may have changed values
 }
 
 type entry struct {
 	doc   Document
 	value any
-	put   bool
+	by    *command // that put it last, or nil
 	stage stage
 }
 
@@ -75,24 +81,62 @@ func (tx *Tx) PutBefore(key string, value any) { tx.set(key, value, before) }
 func (tx *Tx) PutAfter(key string, value any) { tx.set(key, value, after) }
 
 func (tx *Tx) set(key string, value any, s stage) {
+	if v := reflect.ValueOf(value); v.Kind() != reflect.Pointer || v.IsNil() {
+		panic(fmt.Sprintf("aggregate: the value of key %s is %#v, want a pointer", key, value))
+	}
 	e, ok := tx.entries[key]
 	if !ok {
 		e = &entry{doc: Document{Key: key}}
 		tx.entries[key] = e
 	}
-	e.value, e.put, e.stage = value, true, s
+	if !slices.Contains(tx.command.keys, key) && !slices.Contains(tx.command.unnamed, key) {
+		tx.command.unnamed = append(tx.command.unnamed, key)
+	}
+	if e.by != nil && e.by != tx.command && e.stage != s {
+		tx.clash = true
+	}
+	e.value, e.by, e.stage = value, tx.command, s
 }
 
-// writes are the documents to write, by stage, each in the order of its keys.
-func (tx *Tx) writes() ([][]Document, error) {
+// run lets a command decide, unless nobody waits for it any more. Once it has
+// decided it is carried through, for something of it may be in the store.
+func (tx *Tx) run(cmd *command) (err error) {
+	if cmd.failed != nil {
+		return cmd.failed
+	}
+	if !cmd.decided {
+		if err := cmd.ctx.Err(); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		if cause := recover(); cause != nil {
+			tx.strike(cmd, fmt.Errorf("panic: %v\n%s", cause, debug.Stack()))
+		}
+	}()
+	cmd.decided = true
+	tx.command = cmd
+	return cmd.decide(tx)
+}
+
+// strike leaves cmd out of every batch from now on.
+func (tx *Tx) strike(cmd *command, why error) { cmd.failed, tx.spoilt = why, true }
+
+// writes are the documents to write, by stage, each in the order of its keys. It
+// strikes the command of a value that can't be stored.
+func (tx *Tx) writes() [][]Document {
 	docs := make([][]Document, stages)
 	for key, e := range tx.entries {
-		if !e.put {
+		if e.by == nil {
 			continue
 		}
 		b, err := json.Marshal(e.value)
+		if err == nil && len(b) > maxWriteBytes {
+			err = fmt.Errorf("%d bytes are too many for one key", len(b))
+		}
 		if err != nil {
-			return nil, fmt.Errorf("document %s: %w", key, err)
+			tx.strike(e.by, fmt.Errorf("document %s: %w", key, err))
+			return nil
 		}
 		if bytes.Equal(b, e.doc.Value) {
 			continue
@@ -100,7 +144,7 @@ func (tx *Tx) writes() ([][]Document, error) {
 		docs[e.stage] = append(docs[e.stage], Document{Key: key, Value: b, ETag: e.doc.ETag})
 	}
 	for _, d := range docs {
-		slices.SortFunc(d, func(a, b Document) int { return bytes.Compare([]byte(a.Key), []byte(b.Key)) })
+		slices.SortFunc(d, func(a, b Document) int { return strings.Compare(a.Key, b.Key) })
 	}
-	return slices.DeleteFunc(docs, func(d []Document) bool { return len(d) == 0 }), nil
+	return slices.DeleteFunc(docs, func(d []Document) bool { return len(d) == 0 })
 }

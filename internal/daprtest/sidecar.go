@@ -4,14 +4,17 @@
 // here holds on each of them:
 //
 //   - With RedisLike, a transaction applies every operation whose ETag fits and
-//     fails if one did not; and it does not refuse to create what exists.
+//     fails if one did not; and it does not refuse to create what exists. A bulk
+//     read reads key after key, in any sequence, while others write.
 //   - With SQLLike, a transaction applies all or nothing.
 package daprtest
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
+	"runtime"
 	"strconv"
 	"sync"
 	"testing"
@@ -79,8 +82,9 @@ func Start(tb testing.TB, mode Mode) (*Sidecar, dapr.Client) {
 }
 
 // Fail has f asked before each call and, for a state write, once more after it,
-// with the name of the call ("SaveState", "after SaveState"); its error is what
-// the client sees. nil ends it.
+// with the name of the call ("SaveState", "after SaveState"), and before each
+// key that a SaveState sets ("save order-1"), for they are set one by one; its
+// error is what the client sees. nil ends it.
 func (s *Sidecar) Fail(f func(call string) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -158,15 +162,20 @@ func (s *Sidecar) GetBulkState(_ context.Context, r *pb.GetBulkStateRequest) (*p
 	if err := s.begin("GetBulkState"); err != nil {
 		return nil, err
 	}
+	resp := &pb.GetBulkStateResponse{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	resp := &pb.GetBulkStateResponse{}
-	for _, key := range r.GetKeys() {
-		item := &pb.BulkStateItem{Key: key}
-		if rec, ok := s.state[key]; ok {
+	for _, i := range rand.Perm(len(r.GetKeys())) {
+		item := &pb.BulkStateItem{Key: r.GetKeys()[i]}
+		if rec, ok := s.state[item.GetKey()]; ok {
 			item.Data, item.Etag = rec.value, strconv.Itoa(rec.version)
 		}
 		resp.Items = append(resp.Items, item)
+		if s.mode == RedisLike {
+			s.mu.Unlock()
+			runtime.Gosched()
+			s.mu.Lock()
+		}
 	}
 	return resp, nil
 }
@@ -195,18 +204,22 @@ func (s *Sidecar) SaveState(_ context.Context, r *pb.SaveStateRequest) (*emptypb
 	if err := s.begin("SaveState"); err != nil {
 		return nil, err
 	}
-	failed := false
-	s.mu.Lock()
+	var failed error
 	for _, item := range r.GetStates() {
+		if err := s.ask("save " + item.GetKey()); err != nil {
+			failed = err
+			continue
+		}
+		s.mu.Lock()
 		if s.fits(item, false) {
 			s.set(item)
 		} else {
-			failed = true
+			failed = status.Error(codes.Aborted, "possible etag mismatch")
 		}
+		s.mu.Unlock()
 	}
-	s.mu.Unlock()
-	if failed {
-		return nil, status.Error(codes.Aborted, "possible etag mismatch")
+	if failed != nil {
+		return nil, failed
 	}
 	return &emptypb.Empty{}, s.end("SaveState")
 }
@@ -239,25 +252,32 @@ func (s *Sidecar) PublishEvent(_ context.Context, r *pb.PublishEventRequest) (*e
 	if err := s.begin("PublishEvent"); err != nil {
 		return nil, err
 	}
-	return &emptypb.Empty{}, s.publish(r.GetDataContentType(), r.GetTopic(), r.GetData())
+	return &emptypb.Empty{}, s.publish(r.GetPubsubName(), r.GetTopic(), r.GetDataContentType(), r.GetMetadata(), r.GetData())
 }
 
 func (s *Sidecar) BulkPublishEvent(_ context.Context, r *pb.BulkPublishRequest) (*pb.BulkPublishResponse, error) {
 	if err := s.begin("BulkPublishEvent"); err != nil {
 		return nil, err
 	}
+	seen := map[string]bool{}
 	for _, entry := range r.GetEntries() {
-		if err := s.publish(entry.GetContentType(), r.GetTopic(), entry.GetEvent()); err != nil {
+		if seen[entry.GetEntryId()] {
+			return nil, status.Error(codes.InvalidArgument, "entry id is not unique: "+entry.GetEntryId())
+		}
+		seen[entry.GetEntryId()] = true
+		if err := s.publish(r.GetPubsubName(), r.GetTopic(), entry.GetContentType(), entry.GetMetadata(), entry.GetEvent()); err != nil {
 			return nil, err
 		}
 	}
 	return &pb.BulkPublishResponse{}, nil
 }
 
-func (s *Sidecar) publish(contentType, topic string, body []byte) error {
+// publish takes an event that comes as every event must: as a CloudEvent to the
+// component and topic of its type, with its subject for a partition key.
+func (s *Sidecar) publish(component, topic, contentType string, metadata map[string]string, body []byte) error {
 	e, err := events.Parse(body)
-	if err == nil && (contentType != events.ContentType || topic != e.Topic()) {
-		err = errors.New(e.Type + " came as " + contentType + " to " + topic)
+	if err == nil && (component != e.Topic() || topic != e.Topic() || contentType != events.ContentType || metadata["partitionKey"] != e.Subject) {
+		err = fmt.Errorf("%s came as %s to %s of %s with %v", e.Type, contentType, topic, component, metadata)
 	}
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())

@@ -12,7 +12,9 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
@@ -55,6 +57,11 @@ func Unavailable(detail string, args ...any) *Problem {
 	return p
 }
 
+// Internal is a failure of the service itself: 500. Its cause is for the log.
+func Internal() *Problem {
+	return New(http.StatusInternalServerError, "internal", "Internal error", "The service failed; its log says why.")
+}
+
 // Table says which problem an error is to a client: the first whose Err the
 // error wraps. A Problem is itself; everything else is a 500 whose cause is
 // logged and not told.
@@ -87,7 +94,7 @@ func (t Table) of(err error) *Problem {
 			return row.Problem(err)
 		}
 	}
-	return New(http.StatusInternalServerError, "internal", "Internal error", "The service failed; its log says why.")
+	return Internal()
 }
 
 // Write answers with p and ends the handling of the request.
@@ -103,9 +110,9 @@ func Write(c *gin.Context, p *Problem) {
 	c.Data(p.Status, ContentType, body)
 }
 
-// ReadJSON reads the body into v, strictly: one JSON value in UTF-8, of at most
-// limit bytes, without a field that v does not have. It returns the bytes read.
-// Its error is a Problem.
+// ReadJSON reads the body into v, strictly: one JSON object in UTF-8, of at most
+// limit bytes, without a name that v does not have and with none twice. It
+// returns the bytes read. Its error is a Problem.
 func ReadJSON(c *gin.Context, limit int64, v any) ([]byte, error) {
 	if mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type")); err != nil || mediaType != "application/json" {
 		return nil, New(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body must be JSON",
@@ -118,16 +125,92 @@ func ReadJSON(c *gin.Context, limit int64, v any) ([]byte, error) {
 	if err != nil {
 		return nil, Invalid("The body could not be read: %v.", err)
 	}
-	if !utf8.Valid(body) {
-		return nil, Invalid("The body is not UTF-8.")
+	if err := decode(body, v); err != nil {
+		return nil, Invalid("The body is not the JSON that is expected here: %v.", err)
+	}
+	return body, nil
+}
+
+func decode(body []byte, v any) error {
+	trimmed := bytes.TrimSpace(body)
+	switch {
+	case len(trimmed) == 0:
+		return errors.New("it is empty")
+	case !utf8.Valid(body):
+		return errors.New("it is not UTF-8")
+	case trimmed[0] != '{': // null would be taken for an empty object
+		return errors.New("it must be one object and begin with {")
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return nil, Invalid("The body is not the JSON that is expected here: %v.", err)
+	var wrong *json.UnmarshalTypeError
+	switch err := d.Decode(v); {
+	case errors.As(err, &wrong) && wrong.Field != "":
+		return fmt.Errorf("%s can't be a %s", wrong.Field, wrong.Value)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("it ends too early")
+	case err != nil:
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, Invalid("After the JSON value there is more in the body; send one value.")
+		return errors.New("there is more after the object")
 	}
-	return body, nil
+	return checkNames(body)
+}
+
+// checkNames refuses an object in which two names are equal, or equal but for
+// the case: the decoder takes the last of them without a word, others the first.
+// The body is valid JSON.
+func checkNames(body []byte) error {
+	d := json.NewDecoder(bytes.NewReader(body))
+	type level struct {
+		names   map[string]bool // nil in an array
+		isValue bool            // a name was read, its value comes next
+	}
+	var levels []level
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch token {
+		case json.Delim('}'), json.Delim(']'):
+			levels = levels[:len(levels)-1]
+			continue
+		}
+		if n := len(levels); n > 0 && levels[n-1].names != nil {
+			inner := &levels[n-1]
+			if !inner.isValue {
+				name := token.(string)
+				folded := strings.Map(fold, name)
+				if inner.names[folded] {
+					return fmt.Errorf("%q is given twice", name)
+				}
+				inner.names[folded], inner.isValue = true, true
+				continue
+			}
+			inner.isValue = false
+		}
+		switch token {
+		case json.Delim('{'):
+			levels = append(levels, level{names: map[string]bool{}})
+		case json.Delim('['):
+			levels = append(levels, level{})
+		}
+	}
+}
+
+// fold is the same for all cases of a letter, those that Unicode counts among
+// them too (ſ is an s to the decoder).
+func fold(r rune) rune {
+	for {
+		next := unicode.SimpleFold(r)
+		if next <= r {
+			return next
+		}
+		r = next
+	}
 }

@@ -2,7 +2,9 @@ package process
 
 import (
 	"crypto/subtle"
+	"fmt"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -15,7 +17,7 @@ import (
 // tokenHeader carries the API token to the sidecar and the app token from it.
 const tokenHeader = "dapr-api-token"
 
-func (p *Process) routes(c common) {
+func (p *Process) routes(appToken string) {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	// A path is routed as it was sent and its parameters are decoded after: an
@@ -24,10 +26,6 @@ func (p *Process) routes(c common) {
 	r.UnescapePathValues = true
 	r.RedirectTrailingSlash = false
 	r.HandleMethodNotAllowed = true
-	r.Use(gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, cause any) {
-		p.Log.ErrorContext(c.Request.Context(), "panic", "route", c.FullPath(), "error", cause)
-		problem.Write(c, problem.New(http.StatusInternalServerError, "internal", "Internal error", "The service failed; its log says why."))
-	}))
 	r.NoRoute(func(c *gin.Context) {
 		problem.Write(c, problem.New(http.StatusNotFound, "no-such-route", "There is nothing here", "No route of %s has this path.", p.Name))
 	})
@@ -37,8 +35,17 @@ func (p *Process) routes(c common) {
 	r.GET("/healthz/live", func(c *gin.Context) { c.Status(http.StatusNoContent) })
 	r.GET("/healthz/ready", p.answerReady)
 	p.router = r
-	p.Public = r.Group("", otelgin.Middleware(p.Name), p.logRequest)
-	p.Events = r.Group("", requireToken(c.appToken))
+	p.Public = r.Group("", otelgin.Middleware(p.Name), p.logRequest, p.recoverPanic())
+	p.Events = r.Group("", requireToken(appToken), p.recoverPanic())
+}
+
+// recoverPanic answers a request whose handler panicked. It stands inside of
+// what logs and traces the request, so that both tell of it.
+func (p *Process) recoverPanic() gin.HandlerFunc {
+	return gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, cause any) {
+		p.Log.ErrorContext(c.Request.Context(), "panic", "route", c.FullPath(), "error", fmt.Sprint(cause), "stack", string(debug.Stack()))
+		problem.Write(c, problem.Internal())
+	})
 }
 
 // answerReady is 204 while this service can do its work: it is not ending and

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -20,9 +21,13 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// shutdownTimeout bounds the whole end of a process. It is shorter than the
-// time that Kubernetes gives one by default (30 s).
-const shutdownTimeout = 20 * time.Second
+// The end of a process is bounded by what requests get and what all the rest
+// gets after them: together less than what a process is given by the launcher
+// (20 s) and, by default, by Kubernetes (30 s).
+const (
+	requestsTimeout = 12 * time.Second
+	closeTimeout    = 7 * time.Second
+)
 
 // Process is what a service is built from.
 type Process struct {
@@ -36,15 +41,54 @@ type Process struct {
 	// something on behalf of a client gives up then.
 	Draining <-chan struct{}
 
-	router  *gin.Engine
-	sidecar sidecar
-	ready   atomic.Bool
-	closers []closer
+	router   *gin.Engine
+	sidecar  sidecar
+	ready    atomic.Bool
+	draining chan struct{}
+	closers  []closer
+
+	requestsTimeout, closeTimeout time.Duration
 }
 
 type closer struct {
 	what  string
 	close func(context.Context) error
+}
+
+// New is a process without its server: what Main runs, and what a test of a
+// service calls directly. sidecarURL is the base of the sidecar's HTTP API.
+func New(name string, log *slog.Logger, client dapr.Client, sidecarURL, appToken string) *Process {
+	draining := make(chan struct{})
+	p := &Process{
+		Name: name, Log: log, Dapr: client, Draining: draining, draining: draining, sidecar: sidecar{url: sidecarURL},
+		requestsTimeout: requestsTimeout, closeTimeout: closeTimeout,
+	}
+	p.routes(appToken)
+	return p
+}
+
+// Handler serves the routes of the process.
+func (p *Process) Handler() http.Handler { return p.router }
+
+// Close ends what the service runs, in the reverse of the order in which it was
+// registered. Requests must have ended, or end now by themselves. What has not
+// ended when ctx has is left behind.
+func (p *Process) Close(ctx context.Context) error {
+	var errs []error
+	for _, c := range slices.Backward(p.closers) {
+		ended := make(chan error, 1)
+		go func() { ended <- c.close(ctx) }()
+		var err error
+		select {
+		case err = <-ended:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.what, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // OnShutdown has f called when the last request is done, and before the
@@ -81,9 +125,11 @@ func Main[C any](name, about string, configure func(*Env) C, setup func(*Process
 		log.Error("stopped", "error", err)
 		os.Exit(1)
 	}
+	log.Info("stopped")
 }
 
-func run(ctx context.Context, name string, log *slog.Logger, c common, setup func(*Process) error) (err error) {
+func run(ctx context.Context, name string, log *slog.Logger, c common, setup func(*Process) error) error {
+	dapr.SetLogger(nil) // it writes lines to stdout that are not JSON
 	flush, err := startTracing(ctx, name, c)
 	if err != nil {
 		return err
@@ -92,22 +138,25 @@ func run(ctx context.Context, name string, log *slog.Logger, c common, setup fun
 	if err != nil {
 		return err
 	}
-	draining := make(chan struct{})
-	p := &Process{Name: name, Log: log, Dapr: client, Draining: draining, sidecar: sidecar{url: "http://127.0.0.1:" + c.daprHTTPPort}}
-	p.routes(c)
-	if c.appToken == "" {
-		log.Warn("APP_API_TOKEN is not set: every local process can send this service events")
-	}
-	p.closers = append(p.closers,
-		closer{"traces", flush},
-		closer{"connection to the sidecar", func(context.Context) error { return conn.Close() }},
-	)
+	p := New(name, log, client, "http://"+net.JoinHostPort("127.0.0.1", c.daprHTTPPort), c.appToken)
+	p.OnShutdown("traces", flush)
+	p.OnShutdown("connection to the sidecar", func(context.Context) error { return conn.Close() })
+	err = p.serve(ctx, c, setup)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.closeTimeout)
+	defer cancel()
+	return errors.Join(err, p.Close(closing))
+}
+
+// serve builds the service and answers requests until ctx ends, then lets those
+// that run come to their end.
+func (p *Process) serve(ctx context.Context, c common, setup func(*Process) error) error {
 	listener, err := net.Listen("tcp", net.JoinHostPort(c.host, c.port))
 	if err != nil {
 		return err
 	}
+	defer listener.Close()
 	if err := setup(p); err != nil {
-		return errors.Join(err, listener.Close())
+		return err
 	}
 	server := &http.Server{
 		Handler:           p.router,
@@ -115,38 +164,27 @@ func run(ctx context.Context, name string, log *slog.Logger, c common, setup fun
 		ReadTimeout:       30 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(p.Log.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	p.ready.Store(true)
-	log.Info("listening", "address", listener.Addr().String())
+	if c.appToken == "" {
+		p.Log.Warn("APP_API_TOKEN is not set: every local process can send this service events")
+	}
+	p.Log.Info("listening", "address", listener.Addr().String())
 
 	select {
 	case err = <-failed:
 	case <-ctx.Done():
 	}
-	return errors.Join(err, p.shutdown(server, draining))
-}
-
-// shutdown ends the process in the reverse of the order in which it began:
-// readiness, requests, what the service runs on its own, the sidecar, traces.
-func (p *Process) shutdown(server *http.Server, draining chan struct{}) error {
-	begin := time.Now()
 	p.Log.Info("shutting down")
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
-	defer cancel()
 	p.ready.Store(false)
-	close(draining)
-	var errs []error
-	if err := server.Shutdown(ctx); err != nil {
-		errs = append(errs, fmt.Errorf("requests: %w", err), server.Close())
+	close(p.draining)
+	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.requestsTimeout)
+	defer cancel()
+	if late := server.Shutdown(draining); late != nil {
+		err = errors.Join(err, fmt.Errorf("requests: %w", late), server.Close())
 	}
-	for i := len(p.closers) - 1; i >= 0; i-- {
-		if err := p.closers[i].close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", p.closers[i].what, err))
-		}
-	}
-	p.Log.Info("stopped", "ms", time.Since(begin).Milliseconds())
-	return errors.Join(errs...)
+	return err
 }

@@ -26,7 +26,9 @@ func startTracing(ctx context.Context, name string, c common) (flush func(contex
 		trace.WithResource(resource.NewSchemaless(attribute.String("service.name", name))),
 	}
 	if c.otlpEndpoint == "" {
-		options = append(options, trace.WithSampler(trace.NeverSample()))
+		// A trace that began elsewhere goes on: who calls, and the sidecar, may
+		// record it.
+		options = append(options, trace.WithSampler(trace.ParentBased(trace.NeverSample())))
 	} else {
 		client := otlptracehttp.NewClient()
 		if c.otlpProtocol == "grpc" {

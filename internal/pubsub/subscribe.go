@@ -72,6 +72,9 @@ func Subscribe(r gin.IRoutes, log *slog.Logger, handlers ...Handler) {
 		if byTopic[h.topic] == nil {
 			byTopic[h.topic] = map[string]Handler{}
 		}
+		if _, twice := byTopic[h.topic][h.eventType]; twice {
+			panic("pubsub: two handlers for " + h.eventType)
+		}
 		byTopic[h.topic][h.eventType] = h
 	}
 	for topic, byType := range byTopic {

@@ -25,13 +25,21 @@ var statuses = problem.Table{
 	{errStore, func(error) *problem.Problem { return problem.Unavailable("The state store does not answer.") }},
 }
 
-// listNotifications answers with the notifications of one order.
+// maxOrders is how many orders may be asked about at once.
+const maxOrders = 100
+
+// listNotifications answers with the notifications of orders.
 func (s *server) listNotifications(c *gin.Context) error {
 	ids := c.QueryArray("orderId")
-	if len(ids) != 1 || events.CheckID(ids[0]) != nil {
-		return problem.Invalid("Give the parameter orderId once, with the id of an order: from 1 to %d letters, digits, '.', '_', '~' and '-', of which the first is a letter or digit.", events.MaxIDLength)
+	if len(ids) < 1 || len(ids) > maxOrders {
+		return problem.Invalid("Give the parameter orderId from 1 to %d times.", maxOrders)
 	}
-	found, err := s.notifications.ofOrder(c.Request.Context(), ids[0])
+	for _, id := range ids {
+		if err := events.CheckID(id); err != nil {
+			return problem.Invalid("orderId: %v.", err)
+		}
+	}
+	found, err := s.notifications.ofOrders(c.Request.Context(), ids)
 	if err != nil {
 		return err
 	}

@@ -645,7 +645,7 @@ func TestBadRequests(t *testing.T) {
 	}{
 		{"no order", http.MethodGet, "/notifications", "", 400},
 		{"empty order", http.MethodGet, "/notifications?orderId=", "", 400},
-		{"two orders", http.MethodGet, "/notifications?orderId=a&orderId=b", "", 400},
+		{"101 orders", http.MethodGet, "/notifications?" + strings.Repeat("orderId=a&", 101), "", 400},
 		{"id with ||", http.MethodGet, "/notifications?orderId=a%7C%7Cb", "", 400},
 		{"id with path tricks", http.MethodGet, "/notifications?orderId=..%2Fo-1", "", 400},
 		{"endless id", http.MethodGet, "/notifications?orderId=" + strings.Repeat("a", 129), "", 400},
@@ -668,6 +668,20 @@ func TestBadRequests(t *testing.T) {
 	got := b.send(http.MethodGet, "/notifications?orderId=o-1", "", "")
 	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 		t.Errorf("store down: %d %s", got.status, got.body)
+	}
+}
+
+func TestSeveralOrdersAtOnce(t *testing.T) {
+	b := start(t, daprtest.RedisLike)
+	b.deliver(event(t, 2, events.OrderCompleted{Order: order("o-1", "EUR", 100)}))
+	b.deliver(event(t, 2, events.OrderCancelled{Order: order("o-2", "EUR", 100), Reason: events.ReasonCustomer}))
+	var list struct{ Notifications []record }
+	got := b.send(http.MethodGet, "/notifications?orderId=o-2&orderId=o-3&orderId=o-1", "", "")
+	if err := json.Unmarshal(got.body, &list); err != nil || len(list.Notifications) != 2 {
+		t.Fatalf("%d %s", got.status, got.body)
+	}
+	if n := list.Notifications; n[0].OrderID != "o-2" || n[0].Kind != kindCancelled || n[1].OrderID != "o-1" || n[1].Kind != kindCompleted {
+		t.Errorf("%+v", list.Notifications)
 	}
 }
 

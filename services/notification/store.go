@@ -117,10 +117,13 @@ func (n *notifications) end(ctx context.Context, key string, change func(*record
 	return nil
 }
 
-// ofOrder are the notifications of an order, of each kind that there is.
-// Its error wraps errStore.
-func (n *notifications) ofOrder(ctx context.Context, orderID string) ([]record, error) {
-	keys := []string{orderKey(orderID, kindCompleted), orderKey(orderID, kindCancelled)}
+// ofOrders are the notifications of orders, of each kind that there is, in the
+// sequence of the ids. Its error wraps errStore.
+func (n *notifications) ofOrders(ctx context.Context, ids []string) ([]record, error) {
+	var keys []string
+	for _, id := range ids {
+		keys = append(keys, orderKey(id, kindCompleted), orderKey(id, kindCancelled))
+	}
 	docs, err := n.store.Load(ctx, keys...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errStore, err)

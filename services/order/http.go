@@ -33,11 +33,11 @@ const (
 )
 
 type server struct {
-	orders    *orders
-	outbox    *outbox
-	inventory inventory
-	log       *slog.Logger
-	draining  <-chan struct{}
+	orders   *orders
+	outbox   *outbox
+	others   others
+	log      *slog.Logger
+	draining <-chan struct{}
 }
 
 // statuses is the only place where an error becomes an HTTP status.
@@ -128,7 +128,7 @@ func (s *server) place(ctx context.Context, r placement) (events.Event, error) {
 	if !errors.As(err, &missing) {
 		return created, err
 	}
-	prices, err := s.inventory.prices(ctx, missing.products)
+	prices, err := s.others.prices(ctx, missing.products)
 	if err != nil {
 		return events.Event{}, err
 	}

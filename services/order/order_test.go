@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"orderflow/events"
+	"orderflow/internal/apitest"
 	"orderflow/internal/daprtest"
 	"orderflow/internal/problem"
 	"orderflow/internal/process"
@@ -36,6 +37,8 @@ type bench struct {
 	*daprtest.Sidecar
 	tb        testing.TB
 	url       string
+	routes    []string
+	doc       *apitest.Doc
 	catalogue sync.Map // product id → price
 	asked     atomic.Int32
 }
@@ -43,17 +46,17 @@ type bench struct {
 func start(tb testing.TB, mode daprtest.Mode) *bench {
 	tb.Helper()
 	sidecar, client := daprtest.Start(tb, mode)
-	b := &bench{Sidecar: sidecar, tb: tb}
+	b := &bench{Sidecar: sidecar, tb: tb, doc: apitest.Load(tb, "openapi.yaml")}
 	b.catalogue.Store("teapot", price{Price: events.Money{Amount: 1500, Currency: "EUR"}, Version: 1})
 	b.catalogue.Store("cup", price{Price: events.Money{Amount: 250, Currency: "EUR"}, Version: 1})
 	b.catalogue.Store("mug-us", price{Price: events.Money{Amount: 300, Currency: "USD"}, Version: 1})
 	sidecar.Invoke(b.invoke)
 	p := process.New(source, slog.New(slog.DiscardHandler), client, "http://127.0.0.1:1", token)
-	if err := setup(p, struct{}{}); err != nil {
+	if err := setup(p, config{patience: order.Patience{Answer: time.Hour, Effect: time.Hour}, sweepEvery: time.Hour}); err != nil {
 		tb.Fatal(err)
 	}
 	server := httptest.NewServer(p.Handler())
-	b.url = server.URL
+	b.url, b.routes = server.URL, p.Routes()
 	tb.Cleanup(func() {
 		server.Close()
 		if err := p.Close(context.Background()); err != nil {
@@ -105,6 +108,9 @@ func (b *bench) send(method, path, body string, header ...string) answer {
 	got, err := io.ReadAll(resp.Body)
 	if err != nil {
 		b.tb.Fatal(err)
+	}
+	if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusMethodNotAllowed { // of no operation
+		b.doc.CheckResponse(b.tb, method, path, resp.StatusCode, got)
 	}
 	return answer{resp.StatusCode, resp.Header, got}
 }
@@ -549,6 +555,11 @@ func TestHalfWritten(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestRoutesAreDescribed(t *testing.T) {
+	b := start(t, daprtest.RedisLike)
+	b.doc.CheckRoutes(t, b.routes)
 }
 
 func TestBadInput(t *testing.T) {

@@ -40,7 +40,7 @@ func (s *server) conclude(ctx context.Context, id string, decide func(order.Orde
 // onPriceUpdated brings the replica of the product's price up to date. The
 // event carries none, so it does not matter how old it is.
 func (s *server) onPriceUpdated(ctx context.Context, _ events.Event, p events.PriceUpdated) error {
-	prices, err := s.inventory.prices(ctx, []string{p.ProductID})
+	prices, err := s.others.prices(ctx, []string{p.ProductID})
 	if err != nil {
 		return err
 	}

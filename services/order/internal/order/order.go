@@ -108,6 +108,55 @@ func (o Order) Withdraw() (events.Payload, error) {
 	return events.OrderCancelled{Order: o.Order, Reason: events.ReasonCustomer}, nil
 }
 
+// TimeOut decides what follows from nobody having answered in time.
+func (o Order) TimeOut() (events.Payload, error) {
+	if o.Status.Final() {
+		return nil, nil
+	}
+	return events.OrderCancelled{Order: o.Order, Reason: events.ReasonTimeout}, nil
+}
+
+// Effects are what the other services have on record about an order. Both are
+// true of an order that is settled: nobody owes anything any more.
+type Effects struct {
+	Stock    bool // inventory has done what follows from the order's last event
+	Notified bool // the customer was told how it ended
+}
+
+// Step is what is left to do about an order.
+type Step int
+
+const (
+	Settled Step = iota // nothing
+	Wait                // nothing yet
+	Tell                // publish its last event again
+	GiveUp              // cancel it: TimeOut
+)
+
+// Patience is how long an order may take.
+type Patience struct {
+	Answer time.Duration // from placing to its end; then it is cancelled
+	Effect time.Duration // from an event, or telling it again, to telling it (again)
+}
+
+// Next is the step to take at now about an order whose last event was last told
+// at told, or never if that is zero. Without effects, nobody could be asked for them.
+func (o Order) Next(effects *Effects, told, now time.Time, p Patience) Step {
+	if o.Status == Pending && now.Sub(o.CreatedAt) >= p.Answer {
+		return GiveUp
+	}
+	if o.Status.Final() && effects != nil && *effects == (Effects{Stock: true, Notified: true}) {
+		return Settled
+	}
+	if told.Before(o.UpdatedAt) {
+		told = o.UpdatedAt
+	}
+	if effects == nil || now.Sub(told) < p.Effect {
+		return Wait
+	}
+	return Tell
+}
+
 // Fold is the state that history amounts to.
 func Fold(history []events.Event) (Order, error) {
 	var o Order

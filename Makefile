@@ -1,0 +1,63 @@
+# What people and CI call. `make` alone lists it.
+#
+# Needs Go, make and git; everything else is fetched or started by what runs here.
+
+BROKER ?= nats
+STATE  ?= sqlite
+# Where `make check` looks vulnerabilities up; a mirror or a copy will do (file:///...).
+GOVULNDB ?= https://vuln.go.dev
+
+# The race detector needs C. Go switches cgo off where it finds no C compiler.
+RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  BROKER=$(BROKER) STATE=$(STATE)   folders of components/broker and components/state"
+
+.PHONY: build
+build: ## build services, tools and, once, the sidecar, into bin/
+	@test -e bin/daprd || echo "first build: Go fetches and compiles everything, which takes some minutes"
+	@go -C tools run ./build
+
+.PHONY: run
+run: build ## run everything until Ctrl-C; prints a curl line that places an order
+	@exec bin/launch -f dapr.yaml -broker $(BROKER) -state $(STATE) -seed
+
+.PHONY: demo
+demo: ## place some orders in the running system and show their timelines
+	@go -C tools run ./build tools
+	@bin/demo
+
+.PHONY: test
+test: build unit ## unit tests, then the flow test on real processes (BROKER=, STATE=)
+	BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 15m ./test/flow
+
+.PHONY: unit
+unit: ## unit and contract tests of all modules, shuffled, with the race detector
+	@$(if $(RACE),,echo "no C compiler: tests run without -race")
+	go test $(RACE) -shuffle=on $$(go list ./... | grep -v /test/)
+	go -C tools test $(RACE) -shuffle=on ./...
+
+.PHONY: check
+# tools/daprd is not vetted: that would go through all of Dapr, for one file.
+check: ## format, vet, staticcheck, vulnerabilities, unit tests
+	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+		if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go -C tools vet ./...
+	@mkdir -p bin && go -C tools build -o ../bin/ tool
+	bin/staticcheck ./...
+	cd tools && ../bin/staticcheck ./...
+	@tools/vulncheck.sh $(GOVULNDB) . tools
+	@$(MAKE) --no-print-directory unit
+
+.PHONY: dapr-run
+dapr-run: ## run dapr.yaml with the Dapr CLI, after `dapr init` (Redis)
+	@go -C tools run ./build services tools
+	@tools/dapr-run.sh
+
+.PHONY: clean
+clean: ## remove what was built and what was stored
+	rm -rf bin .run .dapr
