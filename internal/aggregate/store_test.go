@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"orderflow/internal/daprtest"
 )
@@ -87,21 +88,30 @@ func TestFailureOfAWriteDoesNotEndTheOther(t *testing.T) {
 	noErrors(t, store.Write(t.Context(), Document{Key: "a", Value: []byte("1")}, Document{Key: "b", Value: []byte("1")}))
 	docs, err := store.Load(t.Context(), "a", "b")
 	noErrors(t, err)
-	saved := make(chan struct{})
+	reached, open := make(chan struct{}), make(chan struct{})
 	s.Fail(func(call string) error {
 		switch call {
 		case "SaveState":
-			defer close(saved)
+			<-reached
 			return errors.New("injected")
 		case "ExecuteStateTransaction":
-			<-saved // it is held up until the other has failed
+			close(reached)
+			<-open
 		}
 		return nil
 	})
 	a, b := docs["a"], docs["b"]
 	a.Value, b.Value = []byte("2"), []byte("2")
-	err = store.Write(t.Context(), a, b, Document{Key: "new", Value: []byte("1")})
-	if err == nil || !strings.Contains(err.Error(), "injected") || strings.Contains(err.Error(), "canceled") {
+	done := make(chan error, 1)
+	go func() { done <- store.Write(t.Context(), a, b, Document{Key: "new", Value: []byte("1")}) }()
+	receive(t, reached, "the transaction")
+	select {
+	case err := <-done:
+		t.Errorf("Write returned %v while a transaction was under way", err)
+	case <-time.After(50 * time.Millisecond): // the save failed long ago
+	}
+	close(open)
+	if err := receive(t, done, "Write"); err == nil || !strings.Contains(err.Error(), "injected") {
 		t.Errorf("%v, want the save's error", err)
 	}
 	if got := string(s.State("a")) + string(s.State("b")); got != "22" {

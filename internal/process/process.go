@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -27,6 +28,8 @@ import (
 const (
 	requestsTimeout = 12 * time.Second
 	closeTimeout    = 7 * time.Second
+	// firstRequest is how long a connection may go without a request then.
+	firstRequest = 250 * time.Millisecond
 )
 
 // Process is what a service is built from.
@@ -166,6 +169,14 @@ func (p *Process) serve(ctx context.Context, c common, setup func(*Process) erro
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(p.Log.Handler(), slog.LevelWarn),
 	}
+	var unused sync.Map // connections that have carried nothing yet
+	server.ConnState = func(c net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			unused.Store(c, nil)
+		} else {
+			unused.Delete(c)
+		}
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	p.ready.Store(true)
@@ -183,6 +194,11 @@ func (p *Process) serve(ctx context.Context, c common, setup func(*Process) erro
 	close(p.draining)
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.requestsTimeout)
 	defer cancel()
+	// Shutdown would wait 5 s for a connection that was opened ahead of need, as
+	// clients and sidecars do.
+	defer time.AfterFunc(firstRequest, func() {
+		unused.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
+	}).Stop()
 	if late := server.Shutdown(draining); late != nil {
 		err = errors.Join(err, fmt.Errorf("requests: %w", late), server.Close())
 	}

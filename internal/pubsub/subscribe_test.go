@@ -121,8 +121,8 @@ func TestVerdicts(t *testing.T) {
 		"type of nobody":               {with(func(e *events.Event) { e.Type = "WEATHER_CHANGED" }), nil, "SUCCESS", false},
 		"type of others":               {encode(t, news(t, "o-1", func(id string) events.Payload { return events.OrderCompleted{Order: order(id)} })), nil, "SUCCESS", false},
 		"type of others, broken":       {with(func(e *events.Event) { e.Type, e.Data = events.TypeOrderCompleted, []byte(`{}`) }), nil, "SUCCESS", false},
-		"as large as can be":           {padded(maxEventBytes), answer(nil), "SUCCESS", true},
-		"too large":                    {padded(maxEventBytes + 1), nil, "DROP", false},
+		"as large as can be":           {padded(4 << 20), answer(nil), "SUCCESS", true},
+		"too large":                    {padded(4<<20 + 1), nil, "DROP", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			reacted := false

@@ -6,6 +6,7 @@ import (
 	"net/mail"
 
 	"github.com/gin-gonic/gin"
+	"golang.org/x/sync/singleflight"
 
 	"orderflow/events"
 	"orderflow/internal/problem"
@@ -15,6 +16,7 @@ type server struct {
 	notifications *notifications
 	inventory     inventory
 	mailer        *mailer
+	sending       singleflight.Group // by record
 	from          mail.Address
 	stockAlerts   string
 	log           *slog.Logger

@@ -45,9 +45,17 @@ func (s *server) onStockLow(ctx context.Context, e events.Event, p events.StockL
 	return s.notify(ctx, stockKey(p.ProductID, e.ID), record{ProductID: p.ProductID, Kind: kindStockLow}, s.stockAlerts, content)
 }
 
-// notify sends an e-mail unless the record of key says that it was. The record
-// is made first, so that its Message-ID and Date are the same in every attempt.
+// notify sends an e-mail unless the record of key says that it was. An event that
+// comes twice tends to come twice at once: who comes while the e-mail is being
+// sent shares the outcome.
 func (s *server) notify(ctx context.Context, key string, r record, to string, c content) error {
+	_, err, _ := s.sending.Do(key, func() (any, error) { return nil, s.send(ctx, key, r, to, c) })
+	return err
+}
+
+// send makes the record first, so that the e-mail's Message-ID and Date are the
+// same in every attempt.
+func (s *server) send(ctx context.Context, key string, r record, to string, c content) error {
 	r.MessageID = messageID(key, s.from.Address)
 	r, err := s.notifications.begin(ctx, key, r)
 	if err != nil || r.Status != statusPending {

@@ -99,11 +99,13 @@ func (s *server) placeOrder(c *gin.Context) error {
 	}
 	r.id, r.fingerprint = orderID(key), fingerprint(r)
 
-	created, err := s.place(c.Request.Context(), r)
+	created, fresh, err := s.place(c.Request.Context(), r)
 	if err != nil {
 		return err
 	}
-	s.outbox.publishSoon(c.Request.Context(), created)
+	if fresh {
+		s.outbox.publishSoon(c.Request.Context(), created)
+	}
 	o, err := order.Fold([]events.Event{created})
 	if err != nil {
 		return err
@@ -121,16 +123,16 @@ func (s *server) placeOrder(c *gin.Context) error {
 	return nil
 }
 
-// place commits the order. Prices that the replica lacks are asked of inventory.
-func (s *server) place(ctx context.Context, r placement) (events.Event, error) {
-	created, err := s.orders.Place(ctx, r)
+// place is orders.Place; prices that the replica lacks are asked of inventory.
+func (s *server) place(ctx context.Context, r placement) (created events.Event, fresh bool, err error) {
+	created, fresh, err = s.orders.Place(ctx, r)
 	missing := (*missingPrices)(nil)
 	if !errors.As(err, &missing) {
-		return created, err
+		return created, fresh, err
 	}
 	prices, err := s.others.prices(ctx, missing.products)
 	if err != nil {
-		return events.Event{}, err
+		return events.Event{}, false, err
 	}
 	var unknown []string
 	for _, id := range missing.products {
@@ -142,10 +144,10 @@ func (s *server) place(ctx context.Context, r placement) (events.Event, error) {
 		p := problem.New(http.StatusUnprocessableEntity, "unknown-product", "A product does not exist",
 			"Inventory has no product %s.", strings.Join(unknown, ", "))
 		p.Products = unknown
-		return events.Event{}, p
+		return events.Event{}, false, p
 	}
 	if err := s.orders.LearnPrices(ctx, prices); err != nil {
-		return events.Event{}, err
+		return events.Event{}, false, err
 	}
 	return s.orders.Place(ctx, r)
 }

@@ -81,17 +81,16 @@ type missingPrices struct{ products []string }
 
 func (m *missingPrices) Error() string { return "no price for " + strings.Join(m.products, ", ") }
 
-// Place commits a new order and answers its first event, or, if the order
-// exists already by the same request, the event that it began with. Its error
-// is errKeyReused, a *missingPrices, order.ErrCurrencies or the committer's.
-func (s *orders) Place(ctx context.Context, r placement) (events.Event, error) {
+// Place commits a new order and answers its first event; fresh is false if the
+// order exists already by the same request, and the event is the one that it
+// began with. Its error is errKeyReused, a *missingPrices, order.ErrCurrencies or the committer's.
+func (s *orders) Place(ctx context.Context, r placement) (created events.Event, fresh bool, err error) {
 	keys := []string{orderKey(r.id), allOrders, customerKey(r.CustomerID)}
 	for _, it := range r.Items {
 		keys = append(keys, priceKey(it.ID))
 	}
 	now := s.now()
-	var created events.Event
-	err := s.committer.Do(ctx, keys, func(tx *aggregate.Tx) error {
+	err = s.committer.Do(ctx, keys, func(tx *aggregate.Tx) error {
 		d, err := aggregate.Get[document](tx, orderKey(r.id))
 		if err != nil {
 			return err
@@ -101,8 +100,9 @@ func (s *orders) Place(ctx context.Context, r placement) (events.Event, error) {
 				return errKeyReused
 			}
 			created = d.Events[0]
-			return nil
+			return nil // an attempt of this call, half failed, may have made it: fresh stays
 		}
+		fresh = true
 		prices, err := pricesOf(tx, r.Items)
 		if err != nil {
 			return err
@@ -123,7 +123,7 @@ func (s *orders) Place(ctx context.Context, r placement) (events.Event, error) {
 		tx.PutAfter(orderKey(r.id), &document{Fingerprint: r.fingerprint, Events: []events.Event{created}})
 		return nil
 	})
-	return created, err
+	return created, fresh, err
 }
 
 func pricesOf(tx *aggregate.Tx, items []events.Item) (map[string]events.Money, error) {

@@ -62,7 +62,7 @@ func (b *sweepBench) place() string {
 	b.placed++
 	id := fmt.Sprintf("o-%d", b.placed)
 	r := placement{CustomerID: "ada", Email: "ada@example.com", Items: []events.Item{{ID: "cup", Quantity: 1}}, id: id}
-	if _, err := b.orders.Place(b.t.Context(), r); err != nil {
+	if _, _, err := b.orders.Place(b.t.Context(), r); err != nil {
 		b.t.Fatal(err)
 	}
 	return id

@@ -1,0 +1,22 @@
+package main
+
+import (
+	"orderflow/internal/process"
+	"orderflow/internal/pubsub"
+)
+
+// routes are all the ways into this service.
+func (s *server) routes(p *process.Process) {
+	handle := statuses.Handle
+	p.Public.PUT("/products/:id", handle(s.log, s.describeProduct)) // → PRICE_UPDATED
+	p.Public.POST("/products/:id/receipts", handle(s.log, s.receiveProduct))
+	p.Public.GET("/products", handle(s.log, s.listProducts))
+	p.Public.GET("/products/:id", handle(s.log, s.showProduct))
+	p.Public.GET("/products/:id/ledger", handle(s.log, s.showLedger))
+
+	pubsub.Subscribe(p.Events, s.log,
+		pubsub.On(s.onOrderCreated),   // → INVENTORY_RESERVED or INVENTORY_REJECTED, STOCK_LOW
+		pubsub.On(s.onOrderCompleted), // ships
+		pubsub.On(s.onOrderCancelled), // → INVENTORY_RELEASED
+	)
+}
