@@ -54,7 +54,7 @@ var (
 	// ErrUnknownVersion: the type is known, this version of it is not.
 	ErrUnknownVersion = errors.New("unknown event version")
 	// ErrInvalid: the event violates its schema.
-	ErrInvalid = errors.New("invalid event")
+	ErrInvalid = errors.New("not valid")
 )
 
 // Event is a CloudEvent as it travels and as it is stored.

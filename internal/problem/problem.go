@@ -4,6 +4,7 @@ package problem
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,10 @@ import (
 // ContentType is the media type of a problem (RFC 9457, section 3).
 const ContentType = "application/problem+json"
 
-const typeBase = "https://orderflow.example/problems/"
+const (
+	typeBase     = "https://orderflow.example/problems/"
+	maxKeyLength = 255 // characters of an Idempotency-Key
+)
 
 // Problem is an error that a client is told. Type is stable and made for
 // programs; Detail is for people and says what to change.
@@ -63,8 +67,8 @@ func Internal() *Problem {
 }
 
 // Table says which problem an error is to a client: the first whose Err the
-// error wraps. A Problem is itself; everything else is a 500 whose cause is
-// logged and not told.
+// error wraps. A Problem is itself; a context that ended is a 503; everything
+// else is a 500 whose cause is logged and not told.
 type Table []struct {
 	Err     error
 	Problem func(error) *Problem
@@ -93,6 +97,9 @@ func (t Table) of(err error) *Problem {
 		if errors.Is(err, row.Err) {
 			return row.Problem(err)
 		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return Unavailable("The request took too long, or was given up.")
 	}
 	return Internal()
 }
@@ -129,6 +136,25 @@ func ReadJSON(c *gin.Context, limit int64, v any) ([]byte, error) {
 		return nil, Invalid("The body is not the JSON that is expected here: %v.", err)
 	}
 	return body, nil
+}
+
+// IdempotencyKey reads the header of draft-ietf-httpapi-idempotency-key-header:
+// a structured-field string, or the same without its quotes, as most clients
+// send it. It is empty if there is none. Its error is a Problem.
+func IdempotencyKey(h http.Header) (string, error) {
+	values := h.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return "", nil
+	}
+	key := strings.TrimSpace(values[0])
+	if len(key) >= 2 && strings.HasPrefix(key, `"`) && strings.HasSuffix(key, `"`) {
+		key = key[1 : len(key)-1]
+	}
+	visible := func(r rune) bool { return r >= 0x20 && r < 0x7f && r != '"' && r != '\\' }
+	if len(values) > 1 || key == "" || len(key) > maxKeyLength || strings.ContainsFunc(key, func(r rune) bool { return !visible(r) }) {
+		return "", Invalid("Idempotency-Key must be one string of 1 to %d visible ASCII characters.", maxKeyLength)
+	}
+	return key, nil
 }
 
 func decode(body []byte, v any) error {

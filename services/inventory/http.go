@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
@@ -29,7 +28,6 @@ const (
 	defaultLimit = 50
 	maxLimit     = 100
 	maxAsked     = 100 // ids of one request
-	maxKeyLength = 255 // characters of an Idempotency-Key
 )
 
 type server struct {
@@ -59,8 +57,6 @@ var statuses = problem.Table{
 	}},
 	{aggregate.ErrNotLoaded, func(error) *problem.Problem { return problem.Unavailable("The state store does not answer.") }},
 	{aggregate.ErrClosed, func(error) *problem.Problem { return problem.Unavailable("The service is ending.") }},
-	{context.DeadlineExceeded, func(error) *problem.Problem { return problem.Unavailable("The request took too long.") }},
-	{context.Canceled, func(error) *problem.Problem { return problem.Unavailable("The request was given up.") }},
 }
 
 // productBody is a product as clients see it.
@@ -134,7 +130,7 @@ func (s *server) receiveProduct(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	receiptID, err := idempotencyKey(c.Request.Header)
+	receiptID, err := problem.IdempotencyKey(c.Request.Header)
 	if err != nil {
 		return err
 	}
@@ -328,21 +324,33 @@ func listing(name string, entries any, list string, next int) gin.H {
 	return answer
 }
 
-// idempotencyKey reads the header of draft-ietf-httpapi-idempotency-key-header:
-// a structured-field string, or the same without its quotes, as most clients
-// send it. It is empty if there is none.
-func idempotencyKey(h http.Header) (string, error) {
-	values := h.Values("Idempotency-Key")
-	if len(values) == 0 {
-		return "", nil
+// reservationBody is what became of an order's stock, as others see it.
+type reservationBody struct {
+	OrderID   string            `json:"orderId"`
+	Status    stock.Status      `json:"status"`
+	Items     []events.Item     `json:"items"`
+	Shortages []events.Shortage `json:"shortages,omitempty"`
+}
+
+// listReservations answers with what became of orders here.
+func (s *server) listReservations(c *gin.Context) error {
+	ids := c.QueryArray("orderId")
+	if len(ids) < 1 || len(ids) > maxAsked {
+		return problem.Invalid("Give the parameter orderId from 1 to %d times.", maxAsked)
 	}
-	key := strings.TrimSpace(values[0])
-	if len(key) >= 2 && strings.HasPrefix(key, `"`) && strings.HasSuffix(key, `"`) {
-		key = key[1 : len(key)-1]
+	for _, id := range ids {
+		if err := events.CheckID(id); err != nil {
+			return problem.Invalid("orderId: %v.", err)
+		}
 	}
-	visible := func(r rune) bool { return r >= 0x20 && r < 0x7f && r != '"' && r != '\\' }
-	if len(values) > 1 || key == "" || len(key) > maxKeyLength || strings.ContainsFunc(key, func(r rune) bool { return !visible(r) }) {
-		return "", problem.Invalid("Idempotency-Key must be one string of 1 to %d visible ASCII characters.", maxKeyLength)
+	found, err := s.inventory.Reservations(c.Request.Context(), ids)
+	if err != nil {
+		return err
 	}
-	return key, nil
+	bodies := make([]reservationBody, len(found))
+	for i, r := range found {
+		bodies[i] = reservationBody{OrderID: r.OrderID, Status: r.Status, Items: r.Items, Shortages: r.Shortages}
+	}
+	c.JSON(http.StatusOK, gin.H{"reservations": bodies})
+	return nil
 }

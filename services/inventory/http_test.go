@@ -243,6 +243,33 @@ func TestTheStoreIsDown(t *testing.T) {
 	b.wantCounts("cup", [4]int64{5, 5, 0, 0})
 }
 
+func TestReservations(t *testing.T) {
+	b := start(t, daprtest.RedisLike, 1)
+	b.product("cup", 1)
+	b.deliver(created(order("o-1", "cup:1")))
+	b.deliver(created(order("o-2", "cup:1")))
+	b.deliver(cancelled(order("o-3", "cup:1")))
+	b.deliver(completed(order("o-1", "cup:1")))
+	got := parse[struct{ Reservations []reservationBody }](t, b.call("GET", "/reservations?orderId=o-3&orderId=o-2&orderId=o-1&orderId=nobody", "").body)
+	var statuses []string
+	for _, r := range got.Reservations {
+		statuses = append(statuses, fmt.Sprint(r.OrderID, " ", r.Status))
+	}
+	if want := "[o-3 CANCELLED o-2 REJECTED o-1 SHIPPED]"; fmt.Sprint(statuses) != want {
+		t.Errorf("%v, want %s", statuses, want)
+	}
+	for path, want := range map[string]int{
+		"/reservations":              http.StatusBadRequest,
+		"/reservations?orderId=a||b": http.StatusBadRequest,
+		"/reservations?" + strings.Repeat("orderId=a&", 101): http.StatusBadRequest,
+		"/reservations?orderId=nobody":                       http.StatusOK,
+	} {
+		if a := b.call("GET", path, ""); a.status != want {
+			t.Errorf("%s: %d %s, want %d", path, a.status, a.body, want)
+		}
+	}
+}
+
 func TestListAskedProducts(t *testing.T) {
 	b := start(t, daprtest.SQLLike, 1)
 	b.product("cup", 3)

@@ -13,6 +13,7 @@ func (s *server) routes(p *process.Process) {
 	p.Public.GET("/products", handle(s.log, s.listProducts))
 	p.Public.GET("/products/:id", handle(s.log, s.showProduct))
 	p.Public.GET("/products/:id/ledger", handle(s.log, s.showLedger))
+	p.Public.GET("/reservations", handle(s.log, s.listReservations))
 
 	pubsub.Subscribe(p.Events, s.log,
 		pubsub.On(s.onOrderCreated),   // → INVENTORY_RESERVED or INVENTORY_REJECTED, STOCK_LOW

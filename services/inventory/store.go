@@ -200,6 +200,30 @@ func (inv *inventory) Products(ctx context.Context, ids ...string) (map[string]p
 	return products, nil
 }
 
+// Reservations are the records of those orders that have one, in the sequence of
+// the ids.
+func (inv *inventory) Reservations(ctx context.Context, orderIDs []string) ([]stock.Reservation, error) {
+	keys := make([]string, len(orderIDs))
+	for i, id := range orderIDs {
+		keys[i] = reservationKey(id)
+	}
+	docs, err := inv.store.Load(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	found := []stock.Reservation{}
+	for _, key := range keys {
+		r, err := read[stock.Reservation](docs[key])
+		if err != nil {
+			return nil, err
+		}
+		if r != nil {
+			found = append(found, *r)
+		}
+	}
+	return found, nil
+}
+
 // List is at most limit of the products that stand in the index before position
 // end, the newest first, and the position from which the list goes on, 0 at its
 // end.

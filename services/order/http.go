@@ -61,9 +61,8 @@ var statuses = problem.Table{
 	{aggregate.ErrNotCommitted, func(error) *problem.Problem {
 		return problem.Unavailable("The state store does not answer in time. Whether the request took effect is not known: repeat it with the same Idempotency-Key.")
 	}},
+	{aggregate.ErrNotLoaded, func(error) *problem.Problem { return problem.Unavailable("The state store does not answer.") }},
 	{aggregate.ErrClosed, func(error) *problem.Problem { return problem.Unavailable("The service is ending.") }},
-	{context.DeadlineExceeded, func(error) *problem.Problem { return problem.Unavailable("The request took too long.") }},
-	{context.Canceled, func(error) *problem.Problem { return problem.Unavailable("The request was given up.") }},
 }
 
 // placement is a request to place an order.
@@ -93,7 +92,7 @@ func (s *server) placeOrder(c *gin.Context) error {
 	if err := r.validate(); err != nil {
 		return err
 	}
-	key, err := idempotencyKey(c.Request.Header)
+	key, err := problem.IdempotencyKey(c.Request.Header)
 	if err != nil {
 		return err
 	}
@@ -302,25 +301,6 @@ func pathID(c *gin.Context) (string, error) {
 		return "", fmt.Errorf("order id: %w", err)
 	}
 	return id, nil
-}
-
-// idempotencyKey reads the header of draft-ietf-httpapi-idempotency-key-header:
-// a structured-field string, or the same without its quotes, as most clients
-// send it. It is empty if there is none.
-func idempotencyKey(h http.Header) (string, error) {
-	values := h.Values("Idempotency-Key")
-	if len(values) == 0 {
-		return "", nil
-	}
-	key := strings.TrimSpace(values[0])
-	if len(key) >= 2 && strings.HasPrefix(key, `"`) && strings.HasSuffix(key, `"`) {
-		key = key[1 : len(key)-1]
-	}
-	visible := func(r rune) bool { return r >= 0x20 && r < 0x7f && r != '"' && r != '\\' }
-	if len(values) > 1 || key == "" || len(key) > 255 || strings.ContainsFunc(key, func(r rune) bool { return !visible(r) }) {
-		return "", problem.Invalid("Idempotency-Key must be one string of 1 to 255 visible ASCII characters.")
-	}
-	return key, nil
 }
 
 // orderNamespace makes order ids of idempotency keys (RFC 9562, version 5): the
