@@ -1,4 +1,4 @@
-package main
+package inventory
 
 import (
 	"context"
@@ -61,7 +61,7 @@ func start(tb testing.TB, mode daprtest.Mode, replicas int) *bench {
 func service(tb testing.TB, client dapr.Client) *process.Process {
 	tb.Helper()
 	p := process.New(source, slog.New(slog.DiscardHandler), client, "http://127.0.0.1:1", token)
-	if err := setup(p, struct{}{}); err != nil {
+	if err := Setup(p, Config{Now: time.Now}); err != nil {
 		tb.Fatal(err)
 	}
 	return p

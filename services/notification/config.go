@@ -1,4 +1,4 @@
-package main
+package notification
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 	"orderflow/internal/process"
 )
 
-// config is what this service needs beyond the common settings.
-type config struct {
+// Config is what this service needs beyond the common settings.
+type Config struct {
 	smtp        smtpConfig
 	from        mail.Address // of every e-mail
 	stockAlerts string       // address that is told of low stock
@@ -38,8 +38,9 @@ const (
 
 var tlsModes = []tlsMode{tlsNone, tlsStart, tlsImplicit}
 
-func readConfig(env *process.Env) config {
-	var c config
+// ReadConfig reads the configuration from the environment.
+func ReadConfig(env *process.Env) Config {
+	var c Config
 	address := env.HostPort("SMTP_ADDRESS", "127.0.0.1:1025", "mail server")
 	mode := env.String("SMTP_TLS", "", "none (to a loopback address only), starttls or tls; where it is empty, none to a loopback address and starttls to any other")
 	c.smtp.username = env.String("SMTP_USERNAME", "", "user at the mail server; without one there is no log-in")

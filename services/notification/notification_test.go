@@ -1,4 +1,4 @@
-package main
+package notification
 
 import (
 	"bytes"
@@ -98,11 +98,11 @@ func start(tb testing.TB, mode daprtest.Mode) *bench {
 		"STOCK_ALERT_EMAIL": "stock@shop.example",
 	}
 	e := process.NewEnv(func(name string) string { return env[name] })
-	c := readConfig(e)
+	c := ReadConfig(e)
 	if err := e.Err(); err != nil {
 		tb.Fatal(err)
 	}
-	if err := setup(p, c); err != nil {
+	if err := Setup(p, c); err != nil {
 		tb.Fatal(err)
 	}
 	b.routes = p.Routes()

@@ -1,4 +1,4 @@
-package main
+package notification
 
 import (
 	"context"
@@ -179,7 +179,7 @@ func TestConfig(t *testing.T) {
 				env[name] = value
 			}
 			e := process.NewEnv(func(name string) string { return env[name] })
-			c := readConfig(e)
+			c := ReadConfig(e)
 			err := e.Err()
 			if tt.err == "" && (err != nil || c.smtp.tls != tt.tls) {
 				t.Errorf("%v, tls %s, want %s", err, c.smtp.tls, tt.tls)

@@ -1,4 +1,4 @@
-package main
+package order
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"slices"
 	"strconv"
@@ -31,14 +30,6 @@ const (
 	defaultLimit = 50
 	maxLimit     = 100
 )
-
-type server struct {
-	orders   *orders
-	outbox   *outbox
-	others   others
-	log      *slog.Logger
-	draining <-chan struct{}
-}
 
 // statuses is the only place where an error becomes an HTTP status.
 var statuses = problem.Table{
@@ -84,7 +75,7 @@ func (r placement) validate() error {
 	return events.CheckItems(r.Items)
 }
 
-func (s *server) placeOrder(c *gin.Context) error {
+func (s *Service) placeOrder(c *gin.Context) error {
 	var r placement
 	if _, err := problem.ReadJSON(c, maxBody, &r); err != nil {
 		return err
@@ -123,7 +114,7 @@ func (s *server) placeOrder(c *gin.Context) error {
 }
 
 // place is orders.Place; prices that the replica lacks are asked of inventory.
-func (s *server) place(ctx context.Context, r placement) (created events.Event, fresh bool, err error) {
+func (s *Service) place(ctx context.Context, r placement) (created events.Event, fresh bool, err error) {
 	created, fresh, err = s.orders.Place(ctx, r)
 	missing := (*missingPrices)(nil)
 	if !errors.As(err, &missing) {
@@ -154,7 +145,7 @@ func (s *server) place(ctx context.Context, r placement) (created events.Event, 
 // await is the order once it has ended, or as it was last seen when the time is
 // up or the service ends. The order is placed either way: that it can't be read
 // for a moment is no failure of the request.
-func (s *server) await(ctx context.Context, o order.Order, most time.Duration) order.Order {
+func (s *Service) await(ctx context.Context, o order.Order, most time.Duration) order.Order {
 	ended, leave := s.orders.ended.wait(o.OrderID)
 	defer leave()
 	ctx, cancel := context.WithTimeout(ctx, most)
@@ -182,7 +173,7 @@ func (s *server) await(ctx context.Context, o order.Order, most time.Duration) o
 	}
 }
 
-func (s *server) showOrder(c *gin.Context) error {
+func (s *Service) showOrder(c *gin.Context) error {
 	id, err := pathID(c)
 	if err != nil {
 		return err
@@ -195,7 +186,7 @@ func (s *server) showOrder(c *gin.Context) error {
 	return nil
 }
 
-func (s *server) showEvents(c *gin.Context) error {
+func (s *Service) showEvents(c *gin.Context) error {
 	id, err := pathID(c)
 	if err != nil {
 		return err
@@ -208,7 +199,7 @@ func (s *server) showEvents(c *gin.Context) error {
 	return nil
 }
 
-func (s *server) cancelOrder(c *gin.Context) error {
+func (s *Service) cancelOrder(c *gin.Context) error {
 	id, err := pathID(c)
 	if err != nil {
 		return err
@@ -222,7 +213,7 @@ func (s *server) cancelOrder(c *gin.Context) error {
 	return nil
 }
 
-func (s *server) listOrders(c *gin.Context) error {
+func (s *Service) listOrders(c *gin.Context) error {
 	query := c.Request.URL.Query()
 	for name := range query {
 		if !slices.Contains([]string{"limit", "cursor", "status", "customerId"}, name) {

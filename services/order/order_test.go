@@ -1,4 +1,4 @@
-package main
+package order
 
 import (
 	"bytes"
@@ -52,7 +52,7 @@ func start(tb testing.TB, mode daprtest.Mode) *bench {
 	b.catalogue.Store("mug-us", price{Price: events.Money{Amount: 300, Currency: "USD"}, Version: 1})
 	sidecar.Invoke(b.invoke)
 	p := process.New(source, slog.New(slog.DiscardHandler), client, "http://127.0.0.1:1", token)
-	if err := setup(p, config{patience: order.Patience{Answer: time.Hour, Effect: time.Hour}, sweepEvery: time.Hour}); err != nil {
+	if err := Setup(p, Config{Timeout: time.Hour, SweepAfter: time.Hour, SweepEvery: time.Hour, Now: time.Now}); err != nil {
 		tb.Fatal(err)
 	}
 	server := httptest.NewServer(p.Handler())

@@ -1,4 +1,4 @@
-package main
+package order
 
 import (
 	"context"
@@ -12,12 +12,12 @@ import (
 
 // onInventoryReserved completes the order. One that was cancelled meanwhile
 // stays so, and inventory hears of it once more.
-func (s *server) onInventoryReserved(ctx context.Context, _ events.Event, p events.InventoryReserved) error {
+func (s *Service) onInventoryReserved(ctx context.Context, _ events.Event, p events.InventoryReserved) error {
 	return s.conclude(ctx, p.OrderID, order.Order.Reserved)
 }
 
 // onInventoryRejected cancels the order.
-func (s *server) onInventoryRejected(ctx context.Context, _ events.Event, p events.InventoryRejected) error {
+func (s *Service) onInventoryRejected(ctx context.Context, _ events.Event, p events.InventoryRejected) error {
 	return s.conclude(ctx, p.OrderID, func(o order.Order) (events.Payload, error) { return o.Rejected(p.Shortages) })
 }
 
@@ -26,7 +26,7 @@ func (s *server) onInventoryRejected(ctx context.Context, _ events.Event, p even
 //
 // An order is committed before anybody hears of it, so an answer to one that
 // does not exist, or one that contradicts it, is not early but wrong.
-func (s *server) conclude(ctx context.Context, id string, decide func(order.Order) (events.Payload, error)) error {
+func (s *Service) conclude(ctx context.Context, id string, decide func(order.Order) (events.Payload, error)) error {
 	_, last, err := s.orders.Change(ctx, id, decide)
 	if errors.Is(err, errNotFound) || errors.Is(err, order.ErrContradiction) {
 		return fmt.Errorf("%w: %w", pubsub.ErrPoison, err)
@@ -39,7 +39,7 @@ func (s *server) conclude(ctx context.Context, id string, decide func(order.Orde
 
 // onPriceUpdated brings the replica of the product's price up to date. The
 // event carries none, so it does not matter how old it is.
-func (s *server) onPriceUpdated(ctx context.Context, _ events.Event, p events.PriceUpdated) error {
+func (s *Service) onPriceUpdated(ctx context.Context, _ events.Event, p events.PriceUpdated) error {
 	prices, err := s.others.prices(ctx, []string{p.ProductID})
 	if err != nil {
 		return err

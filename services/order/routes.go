@@ -1,4 +1,4 @@
-package main
+package order
 
 import (
 	"orderflow/internal/process"
@@ -6,7 +6,7 @@ import (
 )
 
 // routes are all the ways into this service.
-func (s *server) routes(p *process.Process) {
+func (s *Service) routes(p *process.Process) {
 	handle := statuses.Handle
 	p.Public.POST("/orders", handle(s.log, s.placeOrder))
 	p.Public.GET("/orders", handle(s.log, s.listOrders))

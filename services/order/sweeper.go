@@ -1,4 +1,4 @@
-package main
+package order
 
 import (
 	"context"
@@ -56,20 +56,19 @@ type sweeper struct {
 	outbox   *outbox
 	effects  func(ctx context.Context, ids []string) (map[string]order.Effects, error)
 	owner    string // this process
-	every    time.Duration
 	patience order.Patience
 	maxOpen  int // with more orders open, the rest waits in the index, where it stands anyway
 	log      *slog.Logger
 }
 
-// start sweeps at intervals until the function that it answers is called, which
+// start sweeps again and again until the function that it answers is called, which
 // waits for the sweep that runs to be broken off.
-func (s *sweeper) start() (stop func(context.Context) error) {
+func (s *sweeper) start(every time.Duration) (stop func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		ticker := time.NewTicker(s.every)
+		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
 			select {

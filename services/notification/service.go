@@ -1,6 +1,7 @@
-// Notification writes e-mails: to the customer, how an order ended, and to the
-// shop, which product runs low. It keeps one record of each.
-package main
+// Package notification is the notification service: it writes e-mails, to the
+// customer, how an order ended, and to the shop, which product runs low. It keeps
+// one record of each.
+package notification
 
 import (
 	"context"
@@ -12,11 +13,8 @@ import (
 
 const stateStore = "statestore" // the state component's name
 
-func main() {
-	process.Main("notification", "writes e-mails about orders and low stock", readConfig, setup)
-}
-
-func setup(p *process.Process, c config) error {
+// Setup builds the service on p.
+func Setup(p *process.Process, c Config) error {
 	store := aggregate.NewStore(p.Dapr, stateStore)
 	committer := aggregate.NewCommitter(store)
 	mailer := newMailer(c.smtp)

@@ -1,6 +1,6 @@
-// Inventory counts products, holds them for orders, ships them and takes them
-// back.
-package main
+// Package inventory is the inventory service: it counts products, holds them for
+// orders, ships them and takes them back.
+package inventory
 
 import (
 	"context"
@@ -17,12 +17,14 @@ const source = "inventory"
 
 const stateStore = "statestore" // the state component's name
 
-func main() {
-	process.Main(source, "counts products, holds them for orders, ships them and takes them back",
-		func(*process.Env) struct{} { return struct{}{} }, setup)
-}
+// Config is what this service needs beyond the common settings.
+type Config struct{ Now func() time.Time }
 
-func setup(p *process.Process, _ struct{}) error {
+// ReadConfig reads the configuration from the environment.
+func ReadConfig(*process.Env) Config { return Config{Now: time.Now} }
+
+// Setup builds the service on p.
+func Setup(p *process.Process, c Config) error {
 	store := aggregate.NewStore(p.Dapr, stateStore)
 	committer := aggregate.NewCommitter(store)
 	publisher := pubsub.NewPublisher(p.Dapr, events.TopicInventory)
@@ -30,7 +32,7 @@ func setup(p *process.Process, _ struct{}) error {
 		inventory: &inventory{store: store, committer: committer},
 		publisher: publisher,
 		log:       p.Log,
-		now:       time.Now,
+		now:       c.Now,
 	}
 	s.routes(p)
 	p.OnShutdown("publisher", func(context.Context) error { publisher.Close(); return nil })
