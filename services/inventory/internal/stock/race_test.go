@@ -310,6 +310,7 @@ func TestAnyInterleaving(t *testing.T) {
 			}
 			return ok
 		}
+		// To an action that can't be taken now, Skip says: choose another.
 		t.Repeat(map[string]func(*rapid.T){
 			"": func(*rapid.T) { w.check() },
 			"deliver": func(t *rapid.T) {
