@@ -176,7 +176,7 @@ func TestBrokerKeepsMessages(t *testing.T) {
 		if info.State.Msgs != 1 {
 			t.Errorf("%s has %d messages, want 1", topic, info.State.Msgs)
 		}
-		if info.Config.Duplicates != 30*time.Second || info.Config.Storage != jetstream.FileStorage || info.Config.MaxBytes <= 0 || info.Config.MaxAge <= 0 {
+		if info.Config.Duplicates != duplicateWindow || info.Config.Storage != jetstream.FileStorage || info.Config.MaxBytes <= 0 || info.Config.MaxAge <= 0 {
 			t.Errorf("%s: %+v", topic, info.Config)
 		}
 	}
