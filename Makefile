@@ -12,7 +12,7 @@ RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  BROKER=$(BROKER) STATE=$(STATE)   folders of components/broker and components/state"
 
@@ -34,6 +34,17 @@ demo: ## place some orders in the running system and show their timelines
 test: build unit ## unit tests, then the flow test on real processes (BROKER=, STATE=)
 	@# In the package's own folder, so that go test shows what it measured.
 	cd test/flow && BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 15m
+
+.PHONY: faults
+# SEED= draws a new one. FAULTS= is all of them, or names and groups with commas
+# between (test/faults/kinds_test.go): kill,restart,repeat,zombie,short.
+faults: build ## break the running system at random moments, then count (TRIALS=, SEED=, FAULTS=)
+	BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -v -timeout 0 ./test/faults -trials $(or $(TRIALS),20) -seed $(or $(SEED),0) -faults '$(FAULTS)'
+
+.PHONY: faults-short
+faults-short: ## one trial of the most telling faults with a known seed, and one with a new one
+	@$(MAKE) --no-print-directory faults TRIALS=1 SEED=1 FAULTS=short
+	@$(MAKE) --no-print-directory faults TRIALS=1 SEED= FAULTS=short
 
 .PHONY: unit
 unit: ## unit and contract tests of all modules, shuffled, with the race detector

@@ -12,6 +12,10 @@
 //	INVENTORY_RELEASED inventory-events  inventory   (a record of the compensation)
 //	PRICE_UPDATED      inventory-events  inventory   order
 //	STOCK_LOW          inventory-events  inventory   notification
+//	DEAD_LETTER        dead-letters      each        console
+//
+// console also reads both other topics, whatever is on them, and what a sidecar
+// puts on dead-letters because it could not hand it over, which may be anything.
 //
 // Every event is a CloudEvent 1.0 in the JSON format, structured mode. Delivery
 // is at least once and in any order: a handler must do no harm when an event
@@ -37,6 +41,10 @@ const (
 	TopicOrders      = "order-events"
 	TopicInventory   = "inventory-events"
 	TopicDeadLetters = "dead-letters"
+
+	// TopicReplay carries events of the other topics once more, as they are, on an
+	// operator's demand: for whoever builds its projection anew.
+	TopicReplay = "replay"
 )
 
 // ContentType is the media type of a CloudEvent in structured mode (CloudEvents
@@ -59,17 +67,26 @@ var (
 
 // Event is a CloudEvent as it travels and as it is stored.
 type Event struct {
-	SpecVersion     string          `json:"specversion"`
-	ID              string          `json:"id"`
-	Source          string          `json:"source"`
-	Type            string          `json:"type"`
-	Subject         string          `json:"subject"`
-	Time            time.Time       `json:"time"`
-	DataSchema      string          `json:"dataschema,omitempty"`
-	DataContentType string          `json:"datacontenttype,omitempty"`
-	TraceParent     string          `json:"traceparent,omitempty"` // W3C Trace Context, CloudEvents distributed tracing extension
-	TraceState      string          `json:"tracestate,omitempty"`
-	Data            json.RawMessage `json:"data,omitempty"`
+	SpecVersion     string    `json:"specversion"`
+	ID              string    `json:"id"`
+	Source          string    `json:"source"`
+	Type            string    `json:"type"`
+	Subject         string    `json:"subject"`
+	Time            time.Time `json:"time"`
+	DataSchema      string    `json:"dataschema,omitempty"`
+	DataContentType string    `json:"datacontenttype,omitempty"`
+	TraceParent     string    `json:"traceparent,omitempty"` // W3C Trace Context, CloudEvents distributed tracing extension
+	TraceState      string    `json:"tracestate,omitempty"`
+	Redrive
+	Data json.RawMessage `json:"data,omitempty"`
+}
+
+// Redrive are the attributes of an event that was given up once and is sent
+// again, under an id of its own: a broker would drop a second one of the same id.
+type Redrive struct {
+	RedriveOf string `json:"redriveof,omitempty"` // the id of the event that this is again
+	Redrives  int    `json:"redrives,omitempty"`  // how often it was sent again, this time included
+	LetterID  string `json:"letterid,omitempty"`  // the dead letter that it was sent from
 }
 
 // Payload is the typed content of one event type in one version.
@@ -127,6 +144,16 @@ func (e Event) Version() (int, error) {
 	return n, nil
 }
 
+// Origin is the id of the fact that e reports, which is its own unless it is an
+// event that was sent again. Who tells facts apart by the ids of their events does
+// it by this.
+func (e Event) Origin() string {
+	if e.RedriveOf != "" {
+		return e.RedriveOf
+	}
+	return e.ID
+}
+
 // catalogue holds every type: its topic and a reader for each version that is
 // understood. An old version's reader answers with the payload of the latest.
 var catalogue = map[string]struct {
@@ -140,6 +167,7 @@ var catalogue = map[string]struct {
 	TypeInventoryRejected: {TopicInventory, map[int]reader{1: read[InventoryRejected]}},
 	TypeInventoryReleased: {TopicInventory, map[int]reader{1: read[InventoryReleased]}},
 	TypePriceUpdated:      {TopicInventory, map[int]reader{1: func(e Event) (Payload, error) { return check(PriceUpdated{ProductID: e.Subject}) }}},
+	TypeDeadLetter:        {TopicDeadLetters, map[int]reader{1: read[DeadLetter]}},
 	TypeStockLow:          {TopicInventory, map[int]reader{1: func(e Event) (Payload, error) { return check(StockLow{ProductID: e.Subject}) }}},
 }
 

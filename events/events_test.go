@@ -118,7 +118,7 @@ func TestNewRefusesTheInvalid(t *testing.T) {
 	for _, p := range []events.Payload{
 		events.OrderCreated{}, events.OrderCompleted{}, events.OrderCancelled{},
 		events.InventoryReserved{}, events.InventoryRejected{}, events.InventoryReleased{},
-		events.PriceUpdated{}, events.StockLow{ProductID: "a||b"},
+		events.PriceUpdated{}, events.StockLow{ProductID: "a||b"}, events.DeadLetter{},
 	} {
 		e, err := events.New("order", 1, noon, p)
 		if !errors.Is(err, events.ErrInvalid) {
@@ -179,6 +179,27 @@ func TestTheLargestEventFits(t *testing.T) {
 	}
 	if int64(float64(p.Total.Amount)) != p.Total.Amount || p.Total.Amount >= 1<<53 {
 		t.Errorf("total %d is beyond the integers that a double holds", p.Total.Amount)
+	}
+}
+
+func TestOrigin(t *testing.T) {
+	e, err := events.Parse([]byte(`{"specversion":"1.0","id":"p:3:STOCK_LOW:redrive:2","source":"inventory","type":"STOCK_LOW","subject":"p","redriveof":"p:3:STOCK_LOW","redrives":2,"letterid":"notification-1"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.Origin() != "p:3:STOCK_LOW" || e.Redrives != 2 || e.LetterID != "notification-1" {
+		t.Errorf("%s, %+v", e.Origin(), e.Redrive)
+	}
+	again := readJSON(t, "examples/STOCK_LOW.v1.json").(map[string]any)
+	again["redriveof"], again["redrives"], again["letterid"] = e.RedriveOf, e.Redrives, e.LetterID
+	if err := schema(t, "schemas/cloudevent.json").Validate(parsed(t, marshal(t, again))); err != nil {
+		t.Error(err)
+	}
+	if e = (events.Event{ID: "1"}); e.Origin() != "1" {
+		t.Errorf("an event that was sent once is %s", e.Origin())
+	}
+	if b := marshal(t, e); strings.Contains(string(b), "redrive") || strings.Contains(string(b), "letterid") {
+		t.Errorf("%s says something of redrives", b)
 	}
 }
 

@@ -16,6 +16,11 @@ import (
 // settles it.
 var ErrNotCommitted = errors.New("not committed")
 
+// ErrFault says that a command failed for a reason of its own: it panicked, it read
+// a document that is damaged, or put a value that can't be stored. Doing it again
+// ends the same, unless somebody mends the program or the document.
+var ErrFault = errors.New("command is at fault")
+
 // ErrClosed says that the committer takes no more commands.
 var ErrClosed = errors.New("committer is closed")
 

@@ -58,7 +58,7 @@ func Get[T any](tx *Tx, key string) (*T, error) {
 		}
 		v := new(T)
 		if err := json.Unmarshal(e.doc.Value, v); err != nil {
-			return nil, fmt.Errorf("document %s can't be read: %w", key, err)
+			return nil, fmt.Errorf("%w: document %s can't be read: %w", ErrFault, key, err)
 		}
 		e.value = v
 	}
@@ -111,7 +111,7 @@ func (tx *Tx) run(cmd *command) (err error) {
 	}
 	defer func() {
 		if cause := recover(); cause != nil {
-			tx.strike(cmd, fmt.Errorf("panic: %v\n%s", cause, debug.Stack()))
+			tx.strike(cmd, fmt.Errorf("%w: panic: %v\n%s", ErrFault, cause, debug.Stack()))
 		}
 	}()
 	cmd.decided = true
@@ -135,7 +135,7 @@ func (tx *Tx) writes() [][]Document {
 			err = fmt.Errorf("%d bytes are too many for one key", len(b))
 		}
 		if err != nil {
-			tx.strike(e.by, fmt.Errorf("document %s: %w", key, err))
+			tx.strike(e.by, fmt.Errorf("%w: document %s: %w", ErrFault, key, err))
 			return nil
 		}
 		if bytes.Equal(b, e.doc.Value) {

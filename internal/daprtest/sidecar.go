@@ -15,7 +15,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
-	"strconv"
 	"sync"
 	"testing"
 
@@ -44,25 +43,21 @@ const (
 type Sidecar struct {
 	pb.UnimplementedDaprServer
 
-	mode Mode
+	mode  Mode
+	store *Store
 
 	mu        sync.Mutex
-	state     map[string]record
 	published []events.Event
+	replayed  []events.Event
 	calls     map[string]int
 	fail      func(call string) error
 	invoke    func(appID, method string) ([]byte, error)
 }
 
-type record struct {
-	value   []byte
-	version int
-}
-
 // Start starts a sidecar and a client of it; both end with the test.
 func Start(tb testing.TB, mode Mode) (*Sidecar, dapr.Client) {
 	tb.Helper()
-	s := &Sidecar{mode: mode, state: map[string]record{}, calls: map[string]int{}}
+	s := &Sidecar{mode: mode, store: NewStore(mode), calls: map[string]int{}}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
@@ -105,6 +100,14 @@ func (s *Sidecar) Published() []events.Event {
 	return append([]events.Event(nil), s.published...)
 }
 
+// Replayed are the events published so far to the topic for replays, which any
+// event may go to.
+func (s *Sidecar) Replayed() []events.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]events.Event(nil), s.replayed...)
+}
+
 // Calls counts the calls of a name so far.
 func (s *Sidecar) Calls(name string) int {
 	s.mu.Lock()
@@ -114,17 +117,12 @@ func (s *Sidecar) Calls(name string) int {
 
 // State is what the store holds under key, or nil.
 func (s *Sidecar) State(key string) []byte {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state[key].value
+	value, _ := s.store.Get(key)
+	return value
 }
 
 // Keys counts the keys of the store.
-func (s *Sidecar) Keys() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.state)
-}
+func (s *Sidecar) Keys() int { return s.store.Keys() }
 
 func (s *Sidecar) begin(call string) error {
 	s.mu.Lock()
@@ -149,13 +147,8 @@ func (s *Sidecar) GetState(_ context.Context, r *pb.GetStateRequest) (*pb.GetSta
 	if err := s.begin("GetState"); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	rec, ok := s.state[r.GetKey()]
-	if !ok {
-		return &pb.GetStateResponse{}, nil
-	}
-	return &pb.GetStateResponse{Data: rec.value, Etag: strconv.Itoa(rec.version)}, nil
+	value, etag := s.store.Get(r.GetKey())
+	return &pb.GetStateResponse{Data: value, Etag: etag}, nil
 }
 
 func (s *Sidecar) GetBulkState(_ context.Context, r *pb.GetBulkStateRequest) (*pb.GetBulkStateResponse, error) {
@@ -163,40 +156,19 @@ func (s *Sidecar) GetBulkState(_ context.Context, r *pb.GetBulkStateRequest) (*p
 		return nil, err
 	}
 	resp := &pb.GetBulkStateResponse{}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
 	for _, i := range rand.Perm(len(r.GetKeys())) {
 		item := &pb.BulkStateItem{Key: r.GetKeys()[i]}
-		if rec, ok := s.state[item.GetKey()]; ok {
-			item.Data, item.Etag = rec.value, strconv.Itoa(rec.version)
-		}
+		item.Data, item.Etag = s.store.get(item.GetKey())
 		resp.Items = append(resp.Items, item)
 		if s.mode == RedisLike {
-			s.mu.Unlock()
+			s.store.mu.Unlock()
 			runtime.Gosched()
-			s.mu.Lock()
+			s.store.mu.Lock()
 		}
 	}
 	return resp, nil
-}
-
-// fits says whether the item's condition holds. In a transaction a RedisLike
-// store does not know the condition "must not exist".
-func (s *Sidecar) fits(item *commonpb.StateItem, inTransaction bool) bool {
-	rec, exists := s.state[item.GetKey()]
-	switch {
-	case item.GetOptions().GetConcurrency() != commonpb.StateOptions_CONCURRENCY_FIRST_WRITE:
-		return true // last write wins: what the SDK asks for unless told otherwise
-	case item.GetEtag() != nil:
-		return exists && item.GetEtag().GetValue() == strconv.Itoa(rec.version)
-	case inTransaction && s.mode == RedisLike:
-		return true
-	}
-	return !exists
-}
-
-func (s *Sidecar) set(item *commonpb.StateItem) {
-	s.state[item.GetKey()] = record{value: item.GetValue(), version: s.state[item.GetKey()].version + 1}
 }
 
 // SaveState sets each item by itself: what does not fit is left out.
@@ -210,13 +182,9 @@ func (s *Sidecar) SaveState(_ context.Context, r *pb.SaveStateRequest) (*emptypb
 			failed = err
 			continue
 		}
-		s.mu.Lock()
-		if s.fits(item, false) {
-			s.set(item)
-		} else {
-			failed = status.Error(codes.Aborted, "possible etag mismatch")
+		if err := s.store.Save(item); err != nil {
+			failed = err
 		}
-		s.mu.Unlock()
 	}
 	if failed != nil {
 		return nil, failed
@@ -228,22 +196,12 @@ func (s *Sidecar) ExecuteStateTransaction(_ context.Context, r *pb.ExecuteStateT
 	if err := s.begin("ExecuteStateTransaction"); err != nil {
 		return nil, err
 	}
-	s.mu.Lock()
-	var fitting []*commonpb.StateItem
-	for _, op := range r.GetOperations() {
-		if s.fits(op.GetRequest(), true) {
-			fitting = append(fitting, op.GetRequest())
-		}
+	items := make([]*commonpb.StateItem, len(r.GetOperations()))
+	for i, op := range r.GetOperations() {
+		items[i] = op.GetRequest()
 	}
-	failed := len(fitting) < len(r.GetOperations())
-	if !failed || s.mode == RedisLike {
-		for _, item := range fitting {
-			s.set(item)
-		}
-	}
-	s.mu.Unlock()
-	if failed {
-		return nil, status.Error(codes.Internal, "failed to set key")
+	if err := s.store.Transact(items...); err != nil {
+		return nil, err
 	}
 	return &emptypb.Empty{}, s.end("ExecuteStateTransaction")
 }
@@ -276,7 +234,8 @@ func (s *Sidecar) BulkPublishEvent(_ context.Context, r *pb.BulkPublishRequest) 
 // component and topic of its type, with its subject for a partition key.
 func (s *Sidecar) publish(component, topic, contentType string, metadata map[string]string, body []byte) error {
 	e, err := events.Parse(body)
-	if err == nil && (component != e.Topic() || topic != e.Topic() || contentType != events.ContentType || metadata["partitionKey"] != e.Subject) {
+	again := topic == events.TopicReplay
+	if err == nil && (component != topic || !again && topic != e.Topic() || contentType != events.ContentType || metadata["partitionKey"] != e.Subject) {
 		err = fmt.Errorf("%s came as %s to %s of %s with %v", e.Type, contentType, topic, component, metadata)
 	}
 	if err != nil {
@@ -284,6 +243,10 @@ func (s *Sidecar) publish(component, topic, contentType string, metadata map[str
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if again {
+		s.replayed = append(s.replayed, e)
+		return nil
+	}
 	s.published = append(s.published, e)
 	return nil
 }

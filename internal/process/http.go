@@ -37,6 +37,7 @@ func (p *Process) routes(appToken string) {
 	p.router = r
 	p.Public = r.Group("", otelgin.Middleware(p.Name), p.logRequest, p.recoverPanic())
 	p.Events = r.Group("", requireToken(appToken), p.recoverPanic())
+	p.Admin = r.Group("", otelgin.Middleware(p.Name), p.logRequest, requireToken(appToken), p.recoverPanic())
 }
 
 // recoverPanic answers a request whose handler panicked. It stands inside of
@@ -67,7 +68,7 @@ func requireToken(token string) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if token != "" && subtle.ConstantTimeCompare([]byte(c.GetHeader(tokenHeader)), []byte(token)) != 1 {
 			problem.Write(c, problem.New(http.StatusUnauthorized, "unauthorized", "The token is missing or wrong",
-				"Only the service's own sidecar may call this route; it sends the app token in the header %s.", tokenHeader))
+				"This route is for the service's sidecar and for operators; they send the app token in the header %s.", tokenHeader))
 		}
 	}
 }

@@ -39,6 +39,9 @@ type Process struct {
 	Dapr   dapr.Client // the sidecar
 	Public gin.IRoutes // routes for clients
 	Events gin.IRoutes // routes for the sidecar alone, behind the app token
+	// Admin are routes for operators, behind the app token too. Whoever may call
+	// the service through a sidecar is let in: the sidecar adds the token.
+	Admin gin.IRoutes
 
 	// Draining is closed when the service begins to end: who waits for
 	// something on behalf of a client gives up then.

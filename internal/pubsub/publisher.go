@@ -73,12 +73,22 @@ func (p *Publisher) Close() {
 // Publish publishes evs and waits for the broker's word on each. After an error
 // any of them may have been published.
 func (p *Publisher) Publish(ctx context.Context, evs ...events.Event) error {
+	return p.publish(ctx, events.Event.Topic, evs)
+}
+
+// PublishTo is Publish to that topic and not to those of the events' types: for
+// whoever builds something anew from all events and disturbs nobody else.
+func (p *Publisher) PublishTo(ctx context.Context, topic string, evs ...events.Event) error {
+	return p.publish(ctx, func(events.Event) string { return topic }, evs)
+}
+
+func (p *Publisher) publish(ctx context.Context, topicOf func(events.Event) string, evs []events.Event) error {
 	publications := map[string]*publication{}
 	var errs []error
 	for _, e := range evs {
-		topic := e.Topic()
+		topic := topicOf(e)
 		if p.lanes[topic] == nil {
-			errs = append(errs, fmt.Errorf("publish %s: this service does not publish %s", e.ID, e.Type))
+			errs = append(errs, fmt.Errorf("publish %s: this service does not publish %s to %q", e.ID, e.Type, topic))
 			continue
 		}
 		body, err := json.Marshal(e)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"runtime/debug"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -20,9 +19,17 @@ import (
 	"orderflow/events"
 )
 
-// ErrPoison marks an event that no retry will help. It goes to the dead letters
-// at once.
-var ErrPoison = errors.New("poison event")
+// Marks of errors that are not of the moment. Every other error is: the event
+// comes again for as long as it takes.
+var (
+	// ErrPoison: the event contradicts what is on record, so that no retry will
+	// help. It goes to the dead letters at once.
+	ErrPoison = errors.New("poison event")
+	// ErrSuspect: the handler failed for a reason of its own, that may be the
+	// event's. It goes to the dead letters after some attempts. A panic, and what
+	// wraps aggregate.ErrFault, is marked so too.
+	ErrSuspect = errors.New("suspect event")
+)
 
 // maxEventBytes is more than any broker here carries.
 const maxEventBytes = 4 << 20
@@ -36,8 +43,9 @@ type Handler struct {
 
 // On is the handler that calls react for every event whose payload is a T. What
 // react returns is the verdict: nil means done; an error that wraps ErrPoison
-// means never; any other means not now, and the event comes again. React may be
-// called more than once for an event, also at the same time.
+// means never, one that wraps ErrSuspect not often; any other means not now, and
+// the event comes again. React may be called more than once for an event, also at
+// the same time.
 func On[T events.Payload](react func(context.Context, events.Event, T) error) Handler {
 	var zero T
 	return Handler{
@@ -50,13 +58,13 @@ func On[T events.Payload](react func(context.Context, events.Event, T) error) Ha
 }
 
 // A verdict is what a subscriber answers to its sidecar (Dapr pub/sub API
-// reference, "Expected HTTP response").
+// reference, "Expected HTTP response"). DROP is not among them: whoever gives an
+// event up publishes it to the dead letters before it answers SUCCESS.
 type verdict string
 
 const (
-	success verdict = "SUCCESS" // done, or of no interest here
+	success verdict = "SUCCESS" // done, of no interest here, or given up
 	retry   verdict = "RETRY"   // comes again, after the sidecar's inbound retry policy
-	drop    verdict = "DROP"    // to the subscription's dead-letter topic
 )
 
 // Path is the route on which a service takes the events of topic; the
@@ -66,7 +74,10 @@ func Path(topic string) string { return "/events/" + topic }
 // Subscribe mounts on r a route for each topic of handlers. An event of a topic
 // that none of them is for is acknowledged: a topic carries more types than any
 // one service cares about, and more tomorrow than today.
-func Subscribe(r gin.IRoutes, log *slog.Logger, handlers ...Handler) {
+//
+// An event that can't be handled is published as a dead letter and then
+// acknowledged; it is not given up before the broker has the letter.
+func Subscribe(r gin.IRoutes, log *slog.Logger, dead DeadLetters, handlers ...Handler) {
 	byTopic := map[string]map[string]Handler{}
 	for _, h := range handlers {
 		if byTopic[h.topic] == nil {
@@ -78,53 +89,86 @@ func Subscribe(r gin.IRoutes, log *slog.Logger, handlers ...Handler) {
 		byTopic[h.topic][h.eventType] = h
 	}
 	for topic, byType := range byTopic {
-		r.POST(Path(topic), func(c *gin.Context) {
-			v := receive(c, log, topic, byType)
-			c.JSON(http.StatusOK, gin.H{"status": v})
-		})
+		s := &subscription{log: log, dead: dead, topic: topic, handlers: byType}
+		r.POST(Path(topic), func(c *gin.Context) { c.JSON(http.StatusOK, gin.H{"status": s.receive(c)}) })
 	}
 }
 
-func receive(c *gin.Context, log *slog.Logger, topic string, handlers map[string]Handler) verdict {
+// subscription is how one service takes the events of one topic.
+type subscription struct {
+	log      *slog.Logger
+	dead     DeadLetters
+	topic    string
+	handlers map[string]Handler
+	suspects suspects
+}
+
+func (s *subscription) receive(c *gin.Context) verdict {
 	begin := time.Now()
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxEventBytes))
+	whole := err == nil
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		err = fmt.Errorf("%w: larger than %d bytes", ErrPoison, maxEventBytes)
+		err = fmt.Errorf("%w: larger than %d bytes", events.ErrInvalid, maxEventBytes)
 	}
 	var e events.Event
-	if err == nil {
-		e, err = events.Parse(body)
+	if whole {
+		if e, err = events.Parse(body); err != nil {
+			e = glimpse(body)
+		}
 	}
-	ctx, span := startSpan(c, topic, e)
+	ctx, span := startSpan(c, s.topic, e)
 	defer span.End()
 	if err == nil {
-		err = dispatch(ctx, e, handlers)
+		err = dispatch(ctx, e, s.handlers)
 	}
-	v := judge(err)
-	attrs := []any{"event_id", e.ID, "event_type", e.Type, "subject", e.Subject, "topic", topic, "verdict", v, "ms", time.Since(begin).Milliseconds()}
-	switch v {
-	case success:
-		log.InfoContext(ctx, "event handled", attrs...)
-	case retry:
-		log.WarnContext(ctx, "event to be retried", append(attrs, "error", err)...)
-	case drop:
-		log.ErrorContext(ctx, "event to the dead letters", append(attrs, "error", err)...)
+	attrs := func(v verdict) []any {
+		return []any{"event_id", shown(e.ID), "event_type", shown(e.Type), "subject", shown(e.Subject), "topic", s.topic, "verdict", v, "ms", time.Since(begin).Milliseconds()}
 	}
-	if v != success {
-		span.SetStatus(codes.Error, string(v))
-		span.RecordError(err)
+	if err == nil {
+		if whole {
+			s.suspects.forget(e.ID)
+		}
+		s.log.InfoContext(ctx, "event handled", attrs(success)...)
+		return success
 	}
-	return v
+	span.SetStatus(codes.Error, "not handled")
+	span.RecordError(errors.New(Reason(err)))
+	l, given := s.judge(body, e, err)
+	if !given {
+		s.log.WarnContext(ctx, "event to be retried", append(attrs(retry), "error", Reason(err))...)
+		return retry
+	}
+	if failure := s.dead.tell(ctx, l); failure != nil {
+		s.log.ErrorContext(ctx, "event to be retried: its dead letter can't be published", append(attrs(retry), "error", Reason(err), "letter_id", l.LetterID, "failure", failure)...)
+		return retry
+	}
+	s.suspects.forget(e.ID)
+	s.log.ErrorContext(ctx, "event to the dead letters", append(attrs(success), "error", l.Reason, "letter_id", l.LetterID, "cause", l.Cause, "attempts", l.Attempts)...)
+	return success
 }
 
-// dispatch calls the handler of e. A panic in it is an error like any other: the
-// event comes again, and the service goes on with the rest.
-func dispatch(ctx context.Context, e events.Event, handlers map[string]Handler) (err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
-		}
-	}()
+// judge is the only place where an error becomes a verdict: the letter by which
+// the event is given up, or not yet. It differs from the table by which errors
+// become HTTP statuses on purpose: an order that is not there yet is a 404 to a
+// person and "not now" to an event that overtook it.
+func (s *subscription) judge(body []byte, e events.Event, err error) (events.DeadLetter, bool) {
+	now := time.Now()
+	if cause := causeOf(err); cause != "" {
+		return letter(s.dead.Service, s.topic, body, e, cause, Reason(err), failures{attempts: 1, first: now}, now), true
+	}
+	if !suspect(err) {
+		return events.DeadLetter{}, false
+	}
+	f := s.suspects.failed(e.ID, now)
+	if f.attempts < maxAttempts {
+		return events.DeadLetter{}, false
+	}
+	return letter(s.dead.Service, s.topic, body, e, events.CauseFailing, Reason(err), f, now), true
+}
+
+// dispatch calls the handler of e. A panic in it is an error of its own: the event
+// comes again some times, and the service goes on with the rest.
+func dispatch(ctx context.Context, e events.Event, handlers map[string]Handler) error {
 	h, ok := handlers[e.Type]
 	if !ok {
 		return nil
@@ -133,20 +177,7 @@ func dispatch(ctx context.Context, e events.Event, handlers map[string]Handler) 
 	if err != nil {
 		return err
 	}
-	return h.handle(ctx, e, p)
-}
-
-// judge is the only place where an error becomes a verdict. It differs from the
-// table by which errors become HTTP statuses on purpose: an order that is not
-// there yet is a 404 to a person and "not now" to an event that overtook it.
-func judge(err error) verdict {
-	switch {
-	case err == nil:
-		return success
-	case errors.Is(err, ErrPoison), errors.Is(err, events.ErrInvalid), errors.Is(err, events.ErrUnknownVersion):
-		return drop
-	}
-	return retry
+	return guarded(func() error { return h.handle(ctx, e, p) })
 }
 
 // startSpan continues the trace that the event is part of: from the sidecar's

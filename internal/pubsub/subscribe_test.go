@@ -20,14 +20,16 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"orderflow/events"
+	"orderflow/internal/daprtest"
 )
 
 // subscriber is a service that reacts to two types of two topics by react.
-func subscriber(react func(context.Context, events.Event) error) (*gin.Engine, *bytes.Buffer) {
+func subscriber(t *testing.T, react func(context.Context, events.Event) error) (*gin.Engine, *bytes.Buffer, *daprtest.Sidecar) {
 	gin.SetMode(gin.ReleaseMode)
 	r := gin.New()
 	log := &bytes.Buffer{}
-	Subscribe(r, slog.New(slog.NewJSONHandler(log, nil)),
+	sidecar, publisher := startPublisher(t, events.TopicDeadLetters)
+	Subscribe(r, slog.New(slog.NewJSONHandler(log, nil)), DeadLetters{Service: "tester", Publisher: publisher},
 		On(func(ctx context.Context, e events.Event, p events.OrderCreated) error {
 			if p.OrderID != e.Subject {
 				return fmt.Errorf("the payload is of %s, the event of %s", p.OrderID, e.Subject)
@@ -36,7 +38,7 @@ func subscriber(react func(context.Context, events.Event) error) (*gin.Engine, *
 		}),
 		On(func(ctx context.Context, e events.Event, _ events.PriceUpdated) error { return react(ctx, e) }),
 	)
-	return r, log
+	return r, log, sidecar
 }
 
 // deliver posts body to topic's route as a sidecar does, and returns the verdict.
@@ -93,7 +95,7 @@ func TestVerdicts(t *testing.T) {
 	for name, tt := range map[string]struct {
 		body    string
 		react   func(context.Context, events.Event) error
-		verdict string
+		verdict string // DROP: SUCCESS, and a dead letter
 		reacts  bool
 	}{
 		"handled":                      {encode(t, created), answer(nil), "SUCCESS", true},
@@ -126,17 +128,24 @@ func TestVerdicts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			reacted := false
-			h, log := subscriber(func(ctx context.Context, e events.Event) error {
+			h, log, sidecar := subscriber(t, func(ctx context.Context, e events.Event) error {
 				reacted = true
 				return tt.react(ctx, e)
 			})
-			if got := deliver(t, h, events.TopicOrders, tt.body, nil); got != tt.verdict {
-				t.Errorf("verdict %s, want %s", got, tt.verdict)
+			want, letters := tt.verdict, 0
+			if want == "DROP" {
+				want, letters = "SUCCESS", 1
+			}
+			if got := deliver(t, h, events.TopicOrders, tt.body, nil); got != want {
+				t.Errorf("verdict %s, want %s", got, want)
+			}
+			if got := len(sidecar.Published()); got != letters {
+				t.Errorf("%d dead letters, want %d", got, letters)
 			}
 			if reacted != tt.reacts {
 				t.Errorf("handler called: %t, want %t", reacted, tt.reacts)
 			}
-			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), `"verdict":"`+tt.verdict+`"`) {
+			if lines := strings.Count(log.String(), "\n"); lines != 1 || !strings.Contains(log.String(), `"verdict":"`+want+`"`) {
 				t.Errorf("want one line with the verdict, got %s", log)
 			}
 			if strings.Contains(log.String(), "ada@example.com") {
@@ -147,7 +156,7 @@ func TestVerdicts(t *testing.T) {
 }
 
 func TestPanicIsLoggedWithItsPlace(t *testing.T) {
-	h, log := subscriber(func(context.Context, events.Event) error { panic("ouch") })
+	h, log, _ := subscriber(t, func(context.Context, events.Event) error { panic("ouch") })
 	deliver(t, h, events.TopicOrders, encode(t, news(t, "o-1", orderCreated)), nil)
 	for _, want := range []string{"ouch", "subscribe_test.go", `"event_id":"o-1:1:ORDER_CREATED"`} {
 		if !strings.Contains(log.String(), want) {
@@ -157,7 +166,7 @@ func TestPanicIsLoggedWithItsPlace(t *testing.T) {
 }
 
 func TestBodyThatBreaksOffIsRetried(t *testing.T) {
-	h, _ := subscriber(func(context.Context, events.Event) error { t.Error("called"); return nil })
+	h, _, _ := subscriber(t, func(context.Context, events.Event) error { t.Error("called"); return nil })
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, Path(events.TopicOrders), brokenBody{})
 	h.ServeHTTP(w, r)
@@ -171,7 +180,7 @@ type brokenBody struct{}
 func (brokenBody) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
 
 func TestSubscribeMountsARouteForEachTopicAndNoMore(t *testing.T) {
-	h, _ := subscriber(nil)
+	h, _, _ := subscriber(t, nil)
 	var routes []string
 	for _, r := range h.Routes() {
 		routes = append(routes, r.Method+" "+r.Path)
@@ -189,7 +198,7 @@ func TestTwoHandlersOfOneTypeAreAMistake(t *testing.T) {
 		}
 	}()
 	h := On(func(context.Context, events.Event, events.PriceUpdated) error { return nil })
-	Subscribe(gin.New(), slog.Default(), h, h)
+	Subscribe(gin.New(), slog.Default(), DeadLetters{}, h, h)
 }
 
 func TestEventGoesOnInTheTraceItCameIn(t *testing.T) {
@@ -210,7 +219,7 @@ func TestEventGoesOnInTheTraceItCameIn(t *testing.T) {
 			e := news(t, "p-1", priceUpdated)
 			e.TraceParent = tt.event
 			var answer events.Event
-			h, _ := subscriber(func(ctx context.Context, e events.Event) error {
+			h, _, _ := subscriber(t, func(ctx context.Context, e events.Event) error {
 				answer = Traced(ctx, events.Event{ID: "answer", TraceParent: "of before"})
 				return nil
 			})

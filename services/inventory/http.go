@@ -52,6 +52,9 @@ var statuses = problem.Table{
 		return problem.New(http.StatusUnprocessableEntity, "too-many-units", "So much can't be counted", "%v.", err)
 	}},
 	{stock.ErrBusy, func(err error) *problem.Problem { return problem.Unavailable("%v.", err) }},
+	{errBroker, func(error) *problem.Problem {
+		return problem.Unavailable("The broker does not take events. Some may be published; the same request may be sent again.")
+	}},
 	{aggregate.ErrNotCommitted, func(error) *problem.Problem {
 		return problem.Unavailable("The state store does not answer in time. Whether the request took effect is not known: repeat it, a receipt with its Idempotency-Key.")
 	}},

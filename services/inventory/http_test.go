@@ -437,18 +437,21 @@ func TestBadEvents(t *testing.T) {
 		}
 		return spoilt
 	}
-	tests := []struct{ name, body, verdict string }{
-		{"not JSON", `{`, "DROP"},
-		{"not a CloudEvent", `{"orderId":"o"}`, "DROP"},
-		{"an unknown version", event("/v1", "/v2"), "DROP"},
-		{"quantity 0", event(`"quantity":3`, `"quantity":0`), "DROP"},
-		{"a negative quantity", event(`"quantity":3`, `"quantity":-3`), "DROP"},
-		{"an absurd quantity", event(`"quantity":3`, `"quantity":10001`), "DROP"},
-		{"no items", event(`"items":[{"id":"cup","quantity":3,"unitPrice":{"amount":250,"currency":"EUR"}}]`, `"items":[]`), "DROP"},
-		{"an item id with a state store's separator", event(`"id":"cup"`, `"id":"a||b"`), "DROP"},
-		{"a subject of another order", event(`"subject":"o"`, `"subject":"p"`), "DROP"},
-		{"an unknown type is of no interest", event(`"type":"ORDER_CREATED"`, `"type":"ORDER_ADMIRED"`), "SUCCESS"},
-		{"an event of this service is of no interest", event(`"type":"ORDER_CREATED"`, `"type":"STOCK_LOW"`), "SUCCESS"},
+	tests := []struct {
+		name, body string
+		poison     bool
+	}{
+		{"not JSON", `{`, true},
+		{"not a CloudEvent", `{"orderId":"o"}`, true},
+		{"an unknown version", event("/v1", "/v2"), true},
+		{"quantity 0", event(`"quantity":3`, `"quantity":0`), true},
+		{"a negative quantity", event(`"quantity":3`, `"quantity":-3`), true},
+		{"an absurd quantity", event(`"quantity":3`, `"quantity":10001`), true},
+		{"no items", event(`"items":[{"id":"cup","quantity":3,"unitPrice":{"amount":250,"currency":"EUR"}}]`, `"items":[]`), true},
+		{"an item id with a state store's separator", event(`"id":"cup"`, `"id":"a||b"`), true},
+		{"a subject of another order", event(`"subject":"o"`, `"subject":"p"`), true},
+		{"an unknown type is of no interest", event(`"type":"ORDER_CREATED"`, `"type":"ORDER_ADMIRED"`), false},
+		{"an event of this service is of no interest", event(`"type":"ORDER_CREATED"`, `"type":"STOCK_LOW"`), false},
 	}
 	b := start(t, daprtest.RedisLike, 1)
 	b.product("cup", 5)
@@ -457,8 +460,16 @@ func TestBadEvents(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			a := b.send("POST", pubsub.Path(events.TopicOrders), tt.body, "Content-Type", events.ContentType, "dapr-api-token", token)
 			b.doc.CheckResponse(t, "POST", pubsub.Path(events.TopicOrders), a.status, a.body)
-			if got := parse[struct{ Status string }](t, a.body).Status; got != tt.verdict {
-				t.Errorf("verdict %s, want %s", got, tt.verdict)
+			if got := parse[struct{ Status string }](t, a.body).Status; got != "SUCCESS" {
+				t.Errorf("verdict %s, want SUCCESS", got)
+			}
+			if tt.poison {
+				all := b.Published()
+				p, err := events.Decode(all[len(all)-1])
+				if l, ok := p.(events.DeadLetter); err != nil || !ok || l.Service != source || string(l.Original) != tt.body {
+					t.Errorf("published %+v (%v), want a dead letter with the event", p, err)
+				}
+				told++
 			}
 			if b.Keys() != keys || string(b.State(productKey("cup"))) != state || len(b.Published()) != told {
 				t.Errorf("something was changed or told: %s", b.published(told))

@@ -39,6 +39,10 @@ func (s *server) settle(ctx context.Context, o events.Order, decide settlement) 
 }
 
 func (s *server) publish(ctx context.Context, facts []stock.Fact) error {
+	return s.publishTo(ctx, events.TopicInventory, facts)
+}
+
+func (s *server) publishTo(ctx context.Context, topic string, facts []stock.Fact) error {
 	evs := make([]events.Event, len(facts))
 	for i, f := range facts {
 		e, err := events.New(source, f.Version, f.At, f.Payload)
@@ -47,5 +51,5 @@ func (s *server) publish(ctx context.Context, facts []stock.Fact) error {
 		}
 		evs[i] = pubsub.Traced(ctx, e)
 	}
-	return s.publisher.Publish(ctx, evs...)
+	return s.publisher.PublishTo(ctx, topic, evs...)
 }

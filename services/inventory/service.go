@@ -27,7 +27,7 @@ func ReadConfig(*process.Env) Config { return Config{Now: time.Now} }
 func Setup(p *process.Process, c Config) error {
 	store := aggregate.NewStore(p.Dapr, stateStore)
 	committer := aggregate.NewCommitter(store)
-	publisher := pubsub.NewPublisher(p.Dapr, events.TopicInventory)
+	publisher := pubsub.NewPublisher(p.Dapr, events.TopicInventory, events.TopicDeadLetters, events.TopicReplay)
 	s := &server{
 		inventory: &inventory{store: store, committer: committer},
 		publisher: publisher,

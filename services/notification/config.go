@@ -1,6 +1,7 @@
 package notification
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +16,10 @@ import (
 
 // Config is what this service needs beyond the common settings.
 type Config struct {
+	// Dial opens connections to the mail server; a net.Dialer's, unless a test
+	// has another one.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 	smtp        smtpConfig
 	from        mail.Address // of every e-mail
 	stockAlerts string       // address that is told of low stock
@@ -40,7 +45,7 @@ var tlsModes = []tlsMode{tlsNone, tlsStart, tlsImplicit}
 
 // ReadConfig reads the configuration from the environment.
 func ReadConfig(env *process.Env) Config {
-	var c Config
+	c := Config{Dial: (&net.Dialer{}).DialContext}
 	address := env.HostPort("SMTP_ADDRESS", "127.0.0.1:1025", "mail server")
 	mode := env.String("SMTP_TLS", "", "none (to a loopback address only), starttls or tls; where it is empty, none to a loopback address and starttls to any other")
 	c.smtp.username = env.String("SMTP_USERNAME", "", "user at the mail server; without one there is no log-in")

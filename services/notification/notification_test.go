@@ -623,16 +623,37 @@ func TestBadEvents(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := b.deliverRaw(events.TopicOrders, tt.body); got != "DROP" {
+			before := len(b.Published())
+			if got := b.deliverRaw(events.TopicOrders, tt.body); got != "SUCCESS" {
 				t.Errorf("verdict %s", got)
 			}
-			if b.Keys() != 0 || len(b.mail.mails()) != 0 || len(b.Published()) != 0 {
+			if b.Keys() != 0 || len(b.mail.mails()) != 0 {
 				t.Errorf("%d keys, %d e-mails", b.Keys(), len(b.mail.mails()))
 			}
+			wantLetter(t, b.Published()[before:], tt.body)
 		})
 	}
 	if got := b.deliverRaw(events.TopicOrders, strings.ReplaceAll(string(good), "ORDER_COMPLETED", "ORDER_ADMIRED")); got != "SUCCESS" || b.Keys() != 0 {
 		t.Errorf("type of tomorrow: %s", got)
+	}
+}
+
+// wantLetter wants one dead letter with the body.
+func wantLetter(t *testing.T, published []events.Event, body string) {
+	t.Helper()
+	if len(published) != 1 {
+		t.Fatalf("%d events published, want one dead letter", len(published))
+	}
+	p, err := events.Decode(published[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, ok := p.(events.DeadLetter)
+	if !ok || string(l.Original) != body || l.Service != "notification" {
+		t.Errorf("%+v", p)
+	}
+	if strings.Contains(l.Reason, customer) {
+		t.Errorf("the reason names the customer: %s", l.Reason)
 	}
 }
 

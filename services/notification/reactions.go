@@ -42,7 +42,7 @@ func (s *server) onStockLow(ctx context.Context, e events.Event, p events.StockL
 	if err != nil {
 		return err
 	}
-	return s.notify(ctx, stockKey(p.ProductID, e.ID), record{ProductID: p.ProductID, Kind: kindStockLow}, s.stockAlerts, content)
+	return s.notify(ctx, stockKey(p.ProductID, e.Origin()), record{ProductID: p.ProductID, Kind: kindStockLow}, s.stockAlerts, content)
 }
 
 // notify sends an e-mail unless the record of key says that it was. An event that

@@ -7,9 +7,14 @@ import (
 	"context"
 	"time"
 
+	"orderflow/events"
 	"orderflow/internal/aggregate"
 	"orderflow/internal/process"
+	"orderflow/internal/pubsub"
 )
+
+// source is this service's name in the events that it publishes.
+const source = "notification"
 
 const stateStore = "statestore" // the state component's name
 
@@ -17,7 +22,9 @@ const stateStore = "statestore" // the state component's name
 func Setup(p *process.Process, c Config) error {
 	store := aggregate.NewStore(p.Dapr, stateStore)
 	committer := aggregate.NewCommitter(store)
+	publisher := pubsub.NewPublisher(p.Dapr, events.TopicDeadLetters)
 	mailer := newMailer(c.smtp)
+	mailer.dial = c.Dial
 	s := &server{
 		notifications: &notifications{store: store, committer: committer, now: time.Now},
 		inventory:     inventory{client: p.Dapr},
@@ -26,7 +33,8 @@ func Setup(p *process.Process, c Config) error {
 		stockAlerts:   c.stockAlerts,
 		log:           p.Log,
 	}
-	s.routes(p)
+	s.routes(p, pubsub.DeadLetters{Service: source, Publisher: publisher})
+	p.OnShutdown("publisher", func(context.Context) error { publisher.Close(); return nil })
 	p.OnShutdown("connections to the mail server", func(context.Context) error { mailer.close(); return nil })
 	p.OnShutdown("committer", func(context.Context) error { committer.Close(); return nil })
 	return nil

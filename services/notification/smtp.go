@@ -48,6 +48,7 @@ func (r *refusal) Error() string {
 // the recipient, so only its codes are passed on.
 type mailer struct {
 	config smtpConfig
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
 	trust  *tls.Config   // nil: the system's certificates
 	slots  chan struct{} // one for each connection that may be there
 
@@ -65,7 +66,7 @@ type connection struct {
 }
 
 func newMailer(c smtpConfig) *mailer {
-	return &mailer{config: c, slots: make(chan struct{}, maxConnections)}
+	return &mailer{config: c, dial: (&net.Dialer{}).DialContext, slots: make(chan struct{}, maxConnections)}
 }
 
 // send hands msg to the server. Its error is a refusal, or may go away with time.
@@ -212,7 +213,7 @@ func (m *mailer) connect(ctx context.Context) (*connection, error) {
 		gomail.WithoutRset(), // the next MAIL begins a new transaction by itself
 		// The library forgets a connection whose greeting failed, without closing it.
 		gomail.WithDialContextFunc(func(dialing context.Context, network, address string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(dialing, network, address)
+			conn, err := m.dial(dialing, network, address)
 			if err != nil {
 				return nil, err
 			}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,7 +35,13 @@ const (
 // statuses is the only place where an error becomes an HTTP status.
 var statuses = problem.Table{
 	{errNotFound, func(error) *problem.Problem {
-		return problem.New(http.StatusNotFound, "no-such-order", "There is no such order", "No order has this id.")
+		return problem.New(http.StatusNotFound, "no-such-order", "There is no such order", "No order has this id, or it had not come that far at the time or version asked for.")
+	}},
+	{errAway, func(err error) *problem.Problem {
+		return problem.New(http.StatusGone, "archived", "The order is archived", "%v; put the file into ARCHIVE_DIR to see it.", err)
+	}},
+	{errArchiveFailed, func(error) *problem.Problem {
+		return problem.Unavailable("The directory ARCHIVE_DIR can't be written to. Nothing is archived.")
 	}},
 	{errKeyReused, func(error) *problem.Problem {
 		return problem.New(http.StatusUnprocessableEntity, "idempotency-key-reused", "The idempotency key is taken",
@@ -49,6 +56,9 @@ var statuses = problem.Table{
 	}},
 	{events.ErrInvalid, func(err error) *problem.Problem { return problem.Invalid("%v.", err) }},
 	{errInventory, func(error) *problem.Problem { return problem.Unavailable("Inventory can't be asked for a price.") }},
+	{errBroker, func(error) *problem.Problem {
+		return problem.Unavailable("The broker does not take events. Some may be published; the same request may be sent again.")
+	}},
 	{aggregate.ErrNotCommitted, func(error) *problem.Problem {
 		return problem.Unavailable("The state store does not answer in time. Whether the request took effect is not known: repeat it with the same Idempotency-Key.")
 	}},
@@ -178,12 +188,59 @@ func (s *Service) showOrder(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	o, err := s.orders.Find(c.Request.Context(), id)
+	part := whole
+	if c.Request.URL.RawQuery != "" {
+		if part, err = readAsOf(c.Request.URL.RawQuery); err != nil {
+			return err
+		}
+	}
+	history, err := s.orders.History(c.Request.Context(), id)
+	if err != nil {
+		return err
+	}
+	if history = part(history); len(history) == 0 {
+		return fmt.Errorf("%w at that time: %s", errNotFound, id)
+	}
+	o, err := order.Fold(history)
 	if err != nil {
 		return err
 	}
 	c.JSON(http.StatusOK, o)
 	return nil
+}
+
+// part is the beginning of a history; none of it if the order was not there yet.
+type part func(history []events.Event) []events.Event
+
+func whole(history []events.Event) []events.Event { return history }
+
+// readAsOf reads the query of an order as it was: at a version, which it must
+// have reached, or at a time, which may be still to come.
+func readAsOf(raw string) (part, error) {
+	query, err := url.ParseQuery(raw)
+	if err != nil || len(query) != 1 || len(query["asOf"]) != 1 {
+		return nil, problem.Invalid("The only query parameter here is asOf, once.")
+	}
+	asOf := query.Get("asOf")
+	if at, err := time.Parse(time.RFC3339Nano, asOf); err == nil {
+		return func(history []events.Event) []events.Event {
+			n := slices.IndexFunc(history, func(e events.Event) bool { return e.Time.After(at) })
+			if n < 0 {
+				return history
+			}
+			return history[:n]
+		}, nil
+	}
+	version, err := strconv.Atoi(asOf)
+	if err != nil || version < 1 {
+		return nil, problem.Invalid("asOf must be a version, from 1 on, or an RFC 3339 time such as 2026-01-31T18:00:00Z (write + as %%2B).")
+	}
+	return func(history []events.Event) []events.Event {
+		if version > len(history) {
+			return nil
+		}
+		return history[:version]
+	}, nil
 }
 
 func (s *Service) showEvents(c *gin.Context) error {
@@ -280,7 +337,7 @@ func readCursor(s, index string) (int, error) {
 		err = json.Unmarshal(b, &cur)
 	}
 	if err != nil || cur.Index != index || cur.End < 1 {
-		return 0, problem.Invalid("cursor is none that a listing with the same customerId has given; leave it out to begin anew.")
+		return 0, problem.Invalid("cursor is none that the same request has been given; leave it out to begin anew.")
 	}
 	return cur.End, nil
 }

@@ -36,6 +36,7 @@ const token = "app-token"
 type bench struct {
 	*daprtest.Sidecar
 	tb        testing.TB
+	service   *Service
 	url       string
 	routes    []string
 	doc       *apitest.Doc
@@ -52,9 +53,7 @@ func start(tb testing.TB, mode daprtest.Mode) *bench {
 	b.catalogue.Store("mug-us", price{Price: events.Money{Amount: 300, Currency: "USD"}, Version: 1})
 	sidecar.Invoke(b.invoke)
 	p := process.New(source, slog.New(slog.DiscardHandler), client, "http://127.0.0.1:1", token)
-	if err := Setup(p, Config{Timeout: time.Hour, SweepAfter: time.Hour, SweepEvery: time.Hour, Now: time.Now}); err != nil {
-		tb.Fatal(err)
-	}
+	b.service = New(p, Config{Timeout: time.Hour, SweepAfter: time.Hour, SweepEvery: time.Hour, ArchiveDir: tb.TempDir(), Now: time.Now})
 	server := httptest.NewServer(p.Handler())
 	b.url, b.routes = server.URL, p.Routes()
 	tb.Cleanup(func() {
@@ -334,12 +333,24 @@ func TestPoison(t *testing.T) {
 		"a rejection of a completed order":  events.InventoryRejected{OrderID: o.OrderID, Shortages: []events.Shortage{{ID: "cup", Requested: 1}}},
 		"a rejection of nobody's the order": events.InventoryRejected{OrderID: "ghost", Shortages: []events.Shortage{{ID: "cup", Requested: 1}}},
 	} {
-		if v := b.deliver(p); v != "DROP" {
-			t.Errorf("%s: verdict %s, want DROP", name, v)
+		if v := b.deliver(p); v != "SUCCESS" {
+			t.Errorf("%s: verdict %s, want SUCCESS", name, v)
 		}
+		b.gaveUp(events.CauseContradiction, p.EventSubject())
 	}
-	if v := b.deliverBytes([]byte(`{"specversion":"1.0","id":"1","source":"x","type":"INVENTORY_RESERVED","data":{"orderId":7}}`)); v != "DROP" {
-		t.Errorf("undecodable: verdict %s, want DROP", v)
+	if v := b.deliverBytes([]byte(`{"specversion":"1.0","id":"1","source":"x","type":"INVENTORY_RESERVED","data":{"orderId":7}}`)); v != "SUCCESS" {
+		t.Errorf("undecodable: verdict %s, want SUCCESS", v)
+	}
+	b.gaveUp(events.CauseUndecodable, "")
+}
+
+// gaveUp wants a dead letter to be what was published last.
+func (b *bench) gaveUp(cause, subject string) {
+	b.tb.Helper()
+	all := b.Published()
+	p, err := events.Decode(all[len(all)-1])
+	if l, ok := p.(events.DeadLetter); err != nil || !ok || l.Cause != cause || l.Event.Subject != subject || l.Service != source {
+		b.tb.Errorf("published %+v (%v), want a dead letter about %q because of %s", p, err, subject, cause)
 	}
 }
 
@@ -616,6 +627,12 @@ func TestBadInput(t *testing.T) {
 		{"cancelling an unknown order", "POST", "/orders/nobody/cancel", "", nil, 404, "id"},
 		{"an order id with ||", "GET", "/orders/a%7C%7Cb", "", nil, 400, "order id"},
 		{"an order id that climbs", "GET", "/orders/..%2F..%2Fetc", "", nil, 400, "order id"},
+		{"an order before it was there", "GET", "/orders/" + o.OrderID + "?asOf=2001-01-01T00:00:00Z", "", nil, 404, "at the time"},
+		{"an order at a version that it has not", "GET", "/orders/" + o.OrderID + "?asOf=2", "", nil, 404, "version"},
+		{"an order at version 0", "GET", "/orders/" + o.OrderID + "?asOf=0", "", nil, 400, "asOf"},
+		{"an order at no time", "GET", "/orders/" + o.OrderID + "?asOf=yesterday", "", nil, 400, "asOf"},
+		{"an order at two times", "GET", "/orders/" + o.OrderID + "?asOf=1&asOf=2", "", nil, 400, "asOf"},
+		{"an order with another parameter", "GET", "/orders/" + o.OrderID + "?asof=1", "", nil, 400, "asOf"},
 		{"an order id with a null", "GET", "/orders/a%00", "", nil, 400, "order id"},
 		{"a path beside the routes", "GET", "/orders/x/../../events", "", nil, 404, "path"},
 		{"a method that a route has not", "DELETE", "/orders", "", nil, 405, "GET"},

@@ -31,6 +31,10 @@ func (s *Service) conclude(ctx context.Context, id string, decide func(order.Ord
 	if errors.Is(err, errNotFound) || errors.Is(err, order.ErrContradiction) {
 		return fmt.Errorf("%w: %w", pubsub.ErrPoison, err)
 	}
+	if errors.Is(err, errAway) {
+		s.log.WarnContext(ctx, "answer to an archived order passed over", "order_id", id, "error", err)
+		return nil // it was settled before it was archived: nobody waits for its end
+	}
 	if err != nil {
 		return err
 	}

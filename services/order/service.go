@@ -26,6 +26,7 @@ type Config struct {
 	Timeout    time.Duration // from placing to cancelling an order that nobody answers
 	SweepAfter time.Duration // from an event without effect to publishing it again
 	SweepEvery time.Duration
+	ArchiveDir string // where archived orders go; empty: nothing is archived
 	Now        func() time.Time
 }
 
@@ -35,6 +36,7 @@ func ReadConfig(env *process.Env) Config {
 		Timeout:    env.Duration("ORDER_TIMEOUT", 15*time.Minute, "how long an order may go without an answer before it is cancelled"),
 		SweepAfter: env.Duration("SWEEP_AFTER", 8*time.Second, "how long an event may go without effect before it is published again; longer than the broker's window for duplicates"),
 		SweepEvery: env.Duration("SWEEP_INTERVAL", 2*time.Second, "pause between two looks at the open orders"),
+		ArchiveDir: env.String("ARCHIVE_DIR", "", "directory that all replicas share, for orders that POST /admin/archive puts away; without it none are"),
 		Now:        time.Now,
 	}
 }
@@ -52,6 +54,7 @@ type Service struct {
 	outbox   *outbox
 	others   others
 	sweeper  *sweeper
+	pace     *pace // of replays
 	log      *slog.Logger
 	draining <-chan struct{}
 }
@@ -60,11 +63,12 @@ type Service struct {
 func New(p *process.Process, c Config) *Service {
 	store := aggregate.NewStore(p.Dapr, stateStore)
 	committer := aggregate.NewCommitter(store)
-	publisher := pubsub.NewPublisher(p.Dapr, events.TopicOrders)
+	publisher := pubsub.NewPublisher(p.Dapr, events.TopicOrders, events.TopicDeadLetters, events.TopicReplay)
 	s := &Service{
-		orders:   &orders{store: store, committer: committer, now: c.Now},
+		orders:   &orders{store: store, committer: committer, now: c.Now, archive: archive{dir: c.ArchiveDir}},
 		outbox:   newOutbox(publisher, p.Log),
 		others:   others{client: p.Dapr},
+		pace:     &pace{perSecond: replayRate},
 		log:      p.Log,
 		draining: p.Draining,
 	}

@@ -26,6 +26,7 @@ var (
 //	order-{id}            the order: its events, which are its outbox too
 //	orders                index of all orders by time of placing; older parts in orders:{n}
 //	customer-{id}         the same for one customer; customer-{id}:{n}
+//	archive               how far the index is archived
 //	price-{productId}     the price of a product as inventory last told it
 const (
 	allOrders = "orders"
@@ -44,10 +45,12 @@ type document struct {
 	// Fingerprint tells a request that is repeated from another one that
 	// reuses its idempotency key.
 	Fingerprint string `json:"fingerprint"`
+	// Archived is where Events are if they are not here any more.
+	Archived *place `json:"archived,omitempty"`
 	// Events are the order. They are also its outbox: each is published after
 	// it is committed, and can be published again from here, the same, until
 	// its effect is seen.
-	Events []events.Event `json:"events"`
+	Events []events.Event `json:"events,omitempty"`
 }
 
 // entry is a line of an index: the order that was placed at that moment. A
@@ -74,6 +77,7 @@ type orders struct {
 	committer *aggregate.Committer
 	now       func() time.Time
 	ended     waiters
+	archive   archive
 }
 
 // missingPrices says that a product's price is not in the replica.
@@ -99,6 +103,9 @@ func (s *orders) Place(ctx context.Context, r placement) (created events.Event, 
 			if d.Fingerprint != r.fingerprint {
 				return errKeyReused
 			}
+			if d.Archived != nil {
+				return errArchived
+			}
 			created = d.Events[0]
 			return nil // an attempt of this call, half failed, may have made it: fresh stays
 		}
@@ -123,6 +130,13 @@ func (s *orders) Place(ctx context.Context, r placement) (created events.Event, 
 		tx.PutAfter(orderKey(r.id), &document{Fingerprint: r.fingerprint, Events: []events.Event{created}})
 		return nil
 	})
+	if errors.Is(err, errArchived) {
+		history, err := s.History(ctx, r.id)
+		if err != nil {
+			return events.Event{}, false, err
+		}
+		return history[0], false, nil
+	}
 	return created, fresh, err
 }
 
@@ -184,6 +198,9 @@ func (s *orders) Change(ctx context.Context, id string, decide func(order.Order)
 		if d == nil {
 			return fmt.Errorf("%w: %s", errNotFound, id)
 		}
+		if d.Archived != nil {
+			return errArchived
+		}
 		o, err := order.Fold(d.Events)
 		if err != nil {
 			return err
@@ -208,20 +225,69 @@ func (s *orders) Change(ctx context.Context, id string, decide func(order.Order)
 		tx.Put(orderKey(id), &document{Fingerprint: d.Fingerprint, Events: history})
 		return nil
 	})
+	if errors.Is(err, errArchived) {
+		return s.unchanged(ctx, id, decide)
+	}
 	if err == nil && after.Status.Final() {
 		s.ended.wake(id)
 	}
 	return after, last, err
 }
 
-// History is the order's events, oldest first. Its error is errNotFound or the
-// store's.
+// unchanged is Change of an order that is archived: it has ended, so that nothing
+// is left to decide but what to answer.
+func (s *orders) unchanged(ctx context.Context, id string, decide func(order.Order) (events.Payload, error)) (order.Order, events.Event, error) {
+	history, err := s.History(ctx, id)
+	if err != nil {
+		return order.Order{}, events.Event{}, err
+	}
+	o, err := order.Fold(history)
+	if err != nil {
+		return order.Order{}, events.Event{}, err
+	}
+	fact, err := decide(o)
+	if err == nil && fact != nil {
+		err = fmt.Errorf("%w: %s after the end of order %s", order.ErrContradiction, fact.EventType(), id)
+	}
+	return o, history[len(history)-1], err
+}
+
+// pointTo replaces orders by where they are in the archive, except those that are
+// not as they were archived.
+func (s *orders) pointTo(ctx context.Context, archived []line, places []place) error {
+	keys := make([]string, len(archived))
+	for i, l := range archived {
+		keys[i] = orderKey(l.OrderID)
+	}
+	return s.committer.Do(ctx, keys, func(tx *aggregate.Tx) error {
+		for i, l := range archived {
+			d, err := aggregate.Get[document](tx, keys[i])
+			if err != nil {
+				return err
+			}
+			if d != nil && d.Archived == nil && len(d.Events) == len(l.Events) {
+				tx.Put(keys[i], &document{Fingerprint: d.Fingerprint, Archived: &places[i]})
+			}
+		}
+		return nil
+	})
+}
+
+// History is the order's events, oldest first. Its error is errNotFound, errAway or
+// the store's.
 func (s *orders) History(ctx context.Context, id string) ([]events.Event, error) {
-	docs, err := s.store.Load(ctx, orderKey(id))
+	histories, away, err := s.Histories(ctx, []string{id})
 	if err != nil {
 		return nil, err
 	}
-	return historyOf(docs[orderKey(id)], id)
+	if p, ok := away[id]; ok {
+		return nil, fmt.Errorf("%w: %s is in %s", errAway, id, p.File)
+	}
+	history, ok := histories[id]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", errNotFound, id)
+	}
+	return history, nil
 }
 
 func historyOf(doc aggregate.Document, id string) ([]events.Event, error) {
@@ -232,7 +298,63 @@ func historyOf(doc aggregate.Document, id string) ([]events.Event, error) {
 	if err := json.Unmarshal(doc.Value, &d); err != nil {
 		return nil, fmt.Errorf("order %s can't be read: %w", id, err)
 	}
+	if d.Archived != nil {
+		return nil, errArchived
+	}
 	return d.Events, nil
+}
+
+// Histories are the events of those of the orders that exist, from the archive if
+// need be; away are those whose archive file is not here.
+func (s *orders) Histories(ctx context.Context, ids []string) (histories map[string][]events.Event, away map[string]place, err error) {
+	if len(ids) == 0 {
+		return nil, nil, nil
+	}
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = orderKey(id)
+	}
+	docs, err := s.store.Load(ctx, keys...)
+	if err != nil {
+		return nil, nil, err
+	}
+	histories, away = make(map[string][]events.Event, len(ids)), map[string]place{}
+	for i, id := range ids {
+		if docs[keys[i]].ETag == "" {
+			continue
+		}
+		var d document
+		if err := json.Unmarshal(docs[keys[i]].Value, &d); err != nil {
+			return nil, nil, fmt.Errorf("order %s can't be read: %w", id, err)
+		}
+		if d.Archived != nil {
+			away[id] = *d.Archived
+			continue
+		}
+		histories[id] = d.Events
+	}
+	archived, err := s.archive.read(away)
+	if err != nil {
+		return nil, nil, err
+	}
+	for id, history := range archived {
+		histories[id] = history
+		delete(away, id)
+	}
+	return histories, away, nil
+}
+
+// index is the index of that name, empty if there is none yet.
+func (s *orders) index(ctx context.Context, name string) (index, error) {
+	var log index
+	docs, err := s.store.Load(ctx, name)
+	if err != nil || docs[name].ETag == "" {
+		return log, err
+	}
+	if err := json.Unmarshal(docs[name].Value, &log); err != nil {
+		return log, fmt.Errorf("index %s can't be read: %w", name, err)
+	}
+	return log, nil
 }
 
 // Find is the order as it stands. Its error is errNotFound or the store's.
@@ -252,15 +374,9 @@ const maxExamined = 1000
 // (counted from the oldest; negative means the newest), those that fit, at most
 // limit. The position answered is where to go on; 0 means there are no more.
 func (s *orders) List(ctx context.Context, name string, end, limit int, fits func(order.Order) bool) ([]order.Order, int, error) {
-	docs, err := s.store.Load(ctx, name)
+	log, err := s.index(ctx, name)
 	if err != nil {
 		return nil, 0, err
-	}
-	var log index
-	if docs[name].ETag != "" {
-		if err := json.Unmarshal(docs[name].Value, &log); err != nil {
-			return nil, 0, fmt.Errorf("index %s can't be read: %w", name, err)
-		}
 	}
 	pages := pagesOf(name)
 	if end < 0 || end > log.Len(pages) {
@@ -272,11 +388,11 @@ func (s *orders) List(ctx context.Context, name string, end, limit int, fits fun
 		if err != nil {
 			return nil, 0, err
 		}
-		keys := make([]string, len(entries))
+		ids := make([]string, len(entries))
 		for i, e := range entries {
-			keys[i] = orderKey(e.ID)
+			ids[i] = e.ID
 		}
-		docs, err := s.store.Load(ctx, keys...)
+		histories, _, err := s.Histories(ctx, ids)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -286,12 +402,9 @@ func (s *orders) List(ctx context.Context, name string, end, limit int, fits fun
 			}
 			end--
 			examined++
-			history, err := historyOf(docs[orderKey(e.ID)], e.ID)
-			if errors.Is(err, errNotFound) {
-				continue // placing it did not get so far
-			}
-			if err != nil {
-				return nil, 0, err
+			history, ok := histories[e.ID]
+			if !ok {
+				continue // placing it did not get so far, or its archive is not here
 			}
 			o, err := order.Fold(history)
 			if err != nil {

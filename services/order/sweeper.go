@@ -2,9 +2,7 @@ package order
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -166,16 +164,9 @@ func (s *sweeper) lease(ctx context.Context, done *sweep) (sweep, error) {
 // placed reads the next entries of the index from position on, at most limit of
 // them, that have had the time to come to their end by themselves.
 func (s *sweeper) placed(ctx context.Context, position, limit int) ([]open, error) {
-	docs, err := s.orders.store.Load(ctx, allOrders)
+	log, err := s.orders.index(ctx, allOrders)
 	if err != nil {
 		return nil, err
-	}
-	if docs[allOrders].ETag == "" {
-		return nil, nil
-	}
-	var log index
-	if err := json.Unmarshal(docs[allOrders].Value, &log); err != nil {
-		return nil, fmt.Errorf("index %s can't be read: %w", allOrders, err)
 	}
 	end := min(position+limit, log.Len(pagesOf(allOrders)))
 	entries, err := aggregate.Newest(ctx, s.orders.store, log, pagesOf(allOrders), end, end-position)
@@ -224,6 +215,9 @@ func (s *sweeper) examine(ctx context.Context, orders []open) ([]open, error) {
 // advance takes the next step about one order, and says whether it stays open.
 func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Document, effects map[string]order.Effects) (stays bool, err error) {
 	history, err := historyOf(doc, entry.ID)
+	if errors.Is(err, errArchived) {
+		return false, nil // it was settled before
+	}
 	if errors.Is(err, errNotFound) {
 		return s.orders.now().Sub(entry.At) < voidAfter, nil
 	}

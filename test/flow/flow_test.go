@@ -37,7 +37,9 @@ type flow struct {
 }
 
 func TestFlow(t *testing.T) {
-	f := &flow{System: system.Start(t, options())}
+	o := options()
+	o.Env = append(o.Env, "ARCHIVE_DIR="+t.TempDir())
+	f := &flow{System: system.Start(t, o)}
 	for _, test := range []struct {
 		name string
 		run  func(*flow, *testing.T)
@@ -57,7 +59,12 @@ func TestFlow(t *testing.T) {
 		{"orders are listed", (*flow).lists},
 		{"what can't be meant is refused", (*flow).refuses},
 		{"an order of 999 lines goes through", (*flow).large},
+		{"what can't be handled is kept, mended and sent again", (*flow).deadLetters},
+		{"a replay has no effect", (*flow).replays},
+		{"the ledgers equal the counts", (*flow).audits},
 		{"everything adds up", (*flow).addsUp},
+		{"orders are archived", (*flow).archives},
+		{"everything adds up from the archive", (*flow).addsUp},
 		{"the demo comes out as it should", (*flow).demo},
 		{"logs hold no e-mail address", (*flow).logs},
 	} {

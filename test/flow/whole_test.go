@@ -210,7 +210,7 @@ func (f *flow) logs(t *testing.T) {
 func noAddress(t *testing.T, s *system.System) {
 	t.Helper()
 	logs := s.Logs(t)
-	for _, name := range []string{"order", "inventory", "notification", "logs/order-daprd.log", "logs/inventory-daprd.log", "logs/notification-daprd.log"} {
+	for _, name := range []string{"order", "inventory", "notification", "console", "logs/order-daprd.log", "logs/inventory-daprd.log", "logs/notification-daprd.log", "logs/console-daprd.log"} {
 		if logs[name] == "" {
 			t.Errorf("%s has no log", name)
 		}

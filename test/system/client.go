@@ -364,7 +364,7 @@ func (s *System) Notified(tb testing.TB, orderID string) Notification {
 }
 
 // Deliver gives an event to a service's route for a topic as its sidecar would,
-// and returns the verdict: SUCCESS, RETRY or DROP.
+// and returns the verdict: SUCCESS or RETRY.
 func (s *System) Deliver(tb testing.TB, to Service, topic string, e events.Event) string {
 	tb.Helper()
 	a := send(tb, http.MethodPost, to.URL+"/events/"+topic, e,

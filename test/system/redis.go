@@ -19,12 +19,20 @@ import (
 
 const redisTimeout = 15 * time.Second
 
-// redisServer is a Redis server of the test's own.
-type redisServer struct{ address, password string }
+// Redis is a Redis server of the test's own.
+type Redis struct {
+	address, password string
+
+	program, dir string
+	log          output
+	cmd          *exec.Cmd
+	exited       chan struct{}
+	waitErr      error // valid once exited is closed
+}
 
 // startRedis starts a Redis server that keeps what it acknowledges, as this
 // system needs it, on a free port; it ends with the test, and with it its data.
-func startRedis(tb testing.TB) redisServer {
+func startRedis(tb testing.TB) *Redis {
 	tb.Helper()
 	program, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -34,45 +42,65 @@ func startRedis(tb testing.TB) redisServer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r := redisServer{address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), password: rand.Text()}
-	log := &output{}
-	cmd := exec.Command(program, "-") // the configuration comes by standard input: arguments are for all to see
-	cmd.Dir = tb.TempDir()
-	cmd.Stdin = strings.NewReader(fmt.Sprintf(`bind 127.0.0.1
-port %d
+	r := &Redis{
+		address:  net.JoinHostPort("127.0.0.1", strconv.Itoa(port)),
+		password: rand.Text(),
+		program:  program,
+		dir:      tb.TempDir(),
+	}
+	tb.Cleanup(func() {
+		if r.exited == nil {
+			return
+		}
+		_ = r.cmd.Process.Signal(syscall.SIGTERM) // fails only if it has ended
+		select {
+		case <-r.exited:
+		case <-time.After(redisTimeout):
+			tb.Errorf("redis-server did not stop within %s", redisTimeout)
+			_ = r.cmd.Process.Kill()
+			<-r.exited
+		}
+	})
+	if err := r.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
+// Start starts the server on the data that it has, which must not be running, and
+// returns when it answers.
+func (r *Redis) Start() error {
+	host, port, err := net.SplitHostPort(r.address)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(r.program, "-") // the configuration comes by standard input: arguments are for all to see
+	cmd.Dir = r.dir
+	cmd.Stdin = strings.NewReader(fmt.Sprintf(`bind %s
+port %s
 requirepass %s
 appendonly yes
 appendfsync everysec
 save ""
 maxmemory-policy noeviction
-`, port, r.password))
-	cmd.Stdout, cmd.Stderr = log, log
+`, host, port, r.password))
+	cmd.Stdout, cmd.Stderr = &r.log, &r.log
 	started, exited := make(chan error), make(chan struct{})
-	var waitErr error
 	go func() {
 		endWithTest(cmd)
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			waitErr = cmd.Wait()
+			r.waitErr = cmd.Wait()
 			close(exited)
 		}
 	}()
 	if err := <-started; err != nil {
-		tb.Fatalf("start redis-server: %v", err)
+		return fmt.Errorf("start redis-server: %w", err)
 	}
-	tb.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // fails only if it has ended
-		select {
-		case <-exited:
-		case <-time.After(redisTimeout):
-			tb.Errorf("redis-server did not stop within %s", redisTimeout)
-			_ = cmd.Process.Kill()
-			<-exited
-		}
-	})
+	r.cmd, r.exited = cmd, exited
 
-	client := redis.NewClient(&redis.Options{Addr: r.address, Password: r.password, MaxRetries: -1})
+	client := r.Client()
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), redisTimeout)
 	defer cancel()
@@ -81,16 +109,31 @@ maxmemory-policy noeviction
 	for {
 		err := client.Ping(ctx).Err()
 		if err == nil {
-			return r
+			return nil
 		}
 		select {
 		case <-poll.C:
 		case <-exited:
-			tb.Fatalf("redis-server ended (%v):\n%s", waitErr, log)
+			return fmt.Errorf("redis-server ended (%w):\n%s", r.waitErr, &r.log)
 		case <-ctx.Done():
-			tb.Fatalf("redis-server does not answer after %s (%v):\n%s", redisTimeout, err, log)
+			return fmt.Errorf("redis-server does not answer after %s (%w):\n%s", redisTimeout, err, &r.log)
 		}
 	}
+}
+
+// Kill ends the server with SIGKILL. What it acknowledged it wrote to its log
+// file before; only the disk may not have it yet.
+func (r *Redis) Kill() error {
+	if err := r.cmd.Process.Kill(); err != nil {
+		return fmt.Errorf("kill redis-server: %w", err)
+	}
+	<-r.exited
+	return nil
+}
+
+// Client is a new connection to the server; the caller closes it.
+func (r *Redis) Client() *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: r.address, Password: r.password, MaxRetries: -1})
 }
 
 // freePort is a loopback port below the range that systems give to outgoing

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -34,6 +35,7 @@ type Options struct {
 	Broker string   // folder of components/broker; nats if empty
 	State  string   // folder of components/state; sqlite if empty
 	Env    []string // NAME=value, beyond the test's own environment, for all processes
+	Keep   bool     // processes that die are started again
 }
 
 // Service is one service and its sidecar.
@@ -49,7 +51,7 @@ type Service struct {
 // goroutines, except those that take a testing.TB: as usual, only the test's own
 // goroutine may call these.
 type System struct {
-	Order, Inventory, Notification Service
+	Order, Inventory, Notification, Console Service
 
 	APIToken string        // the header dapr-api-token, to a sidecar
 	AppToken string        // the same, to the event routes of a service
@@ -58,6 +60,9 @@ type System struct {
 	ReadyIn  time.Duration // from the start of the launcher to the status file
 
 	StatusFile string // the launcher's: where everything is, for tools
+
+	NATSURL string // where the broker is, if it is the launcher's
+	Redis   *Redis // nil if neither broker nor store is one
 
 	cmd     *exec.Cmd
 	output  output
@@ -71,6 +76,7 @@ type System struct {
 type status struct {
 	APIToken string `json:"apiToken"`
 	AppToken string `json:"appToken"`
+	NATSURL  string `json:"natsURL"`
 	Apps     []struct {
 		ID       string `json:"id"`
 		URL      string `json:"url"`
@@ -82,6 +88,7 @@ type status struct {
 		URL string `json:"url"`
 		Dir string `json:"dir"`
 	} `json:"mail"`
+	BrokerPID int `json:"brokerPid"`
 }
 
 // Start starts a system and waits until it is ready. It ends with the test, which
@@ -97,15 +104,16 @@ func Start(tb testing.TB, o Options) *System {
 	}
 	root := Root(tb)
 	launcher := filepath.Join(root, "bin", "launch")
-	for _, program := range []string{"launch", "daprd", "order", "inventory", "notification"} {
+	for _, program := range []string{"launch", "daprd", "order", "inventory", "notification", "console"} {
 		if _, err := os.Stat(filepath.Join(root, "bin", program)); err != nil {
 			tb.Fatalf("bin/%s is not there: run `make build` first", program)
 		}
 	}
 	env := append(os.Environ(), o.Env...)
+	var redis *Redis
 	if o.Broker == "redis" || o.State == "redis" {
-		r := startRedis(tb)
-		env = append(env, "REDIS_HOST="+r.address, "REDIS_PASSWORD="+r.password)
+		redis = startRedis(tb)
+		env = append(env, "REDIS_HOST="+redis.address, "REDIS_PASSWORD="+redis.password)
 	}
 	// Chosen here, so that whatever inherits them is known to be part of this
 	// system.
@@ -113,9 +121,9 @@ func Start(tb testing.TB, o Options) *System {
 	env = append(env, "DAPR_API_TOKEN="+apiToken, "APP_API_TOKEN="+appToken, "NO_COLOR=1")
 
 	data := tb.TempDir()
-	s := &System{Data: data, StatusFile: filepath.Join(data, "status.json"), APIToken: apiToken, AppToken: appToken, exited: make(chan struct{})}
+	s := &System{Data: data, StatusFile: filepath.Join(data, "status.json"), APIToken: apiToken, AppToken: appToken, Redis: redis, exited: make(chan struct{})}
 	s.cmd = exec.Command(launcher, "-f", filepath.Join(root, "dapr.yaml"), "--broker", o.Broker, "--state", o.State,
-		"--data", data, "--status", s.StatusFile, "--free-ports")
+		"--data", data, "--status", s.StatusFile, "--free-ports", "--keep="+strconv.FormatBool(o.Keep))
 	s.cmd.Dir, s.cmd.Env = root, env
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	begin := time.Now()
@@ -159,6 +167,7 @@ func Start(tb testing.TB, o Options) *System {
 			}
 		}
 	}
+	s.NATSURL = st.NATSURL
 	s.MailURL, s.mails.dir = st.Mail.URL, st.Mail.Dir
 	for _, a := range st.Apps {
 		service := Service{ID: a.ID, URL: a.URL, Sidecar: a.DaprHTTP, PID: a.PID, SidecarPID: a.DaprdPID}
@@ -169,6 +178,8 @@ func Start(tb testing.TB, o Options) *System {
 			s.Inventory = service
 		case "notification":
 			s.Notification = service
+		case "console":
+			s.Console = service
 		}
 	}
 	return s
@@ -194,7 +205,9 @@ func Root(tb testing.TB) string {
 }
 
 // Services are all of them.
-func (s *System) Services() []Service { return []Service{s.Order, s.Inventory, s.Notification} }
+func (s *System) Services() []Service {
+	return []Service{s.Order, s.Inventory, s.Notification, s.Console}
+}
 
 // mark is a variable that the processes of this system have, and no others.
 func (s *System) mark() string { return "DAPR_API_TOKEN=" + s.APIToken }

@@ -2,9 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -18,15 +23,19 @@ import (
 // keeps its id when the sidecar gives it up, and JetStream would take the copy
 // for a repetition of the original and drop it, within one stream.
 var streams = []struct {
-	topic  string
-	maxAge time.Duration
+	topic      string
+	maxAge     time.Duration
+	duplicates time.Duration // how long ids are remembered
 }{
 	// Events are messages here, not the record (that is in the services' stores):
 	// a week bridges a service that was off over a long weekend.
-	{"order-events", 7 * 24 * time.Hour},
-	{"inventory-events", 7 * 24 * time.Hour},
+	{"order-events", 7 * 24 * time.Hour, duplicateWindow},
+	{"inventory-events", 7 * 24 * time.Hour, duplicateWindow},
 	// Dead letters wait for a person.
-	{"dead-letters", 90 * 24 * time.Hour},
+	{"dead-letters", 90 * 24 * time.Hour, duplicateWindow},
+	// A replay is read while it runs, or asked for again; and when it is, within
+	// a moment of the last one, nothing of it may be missing.
+	{"replay", time.Hour, shortestWindow},
 }
 
 const (
@@ -40,33 +49,70 @@ const (
 	// effect (order's SWEEP_AFTER, 8 s), or the repetition would be dropped as a
 	// duplicate; the server's default of 2 minutes isn't. The consumers don't need it: they are idempotent.
 	duplicateWindow = 5 * time.Second
+	// shortestWindow is the shortest that the server takes; 0 would mean its default.
+	shortestWindow = 100 * time.Millisecond
+
+	brokerTimeout = 10 * time.Second
 )
 
-// broker is the NATS server inside the launcher.
+// broker is the NATS server: this program once more, as a process of its own, so
+// that it can die like any other without taking the launcher with it.
 type broker struct {
-	server *server.Server
-	url    string // with credentials: whoever knows it may publish
+	url     string // with credentials: whoever knows it may publish
+	process *process
 }
 
-// startBroker starts the server on loopback, with its streams on disk under dir.
-// Its credentials are new with every start.
-func startBroker(ctx context.Context, dir string, port int, log server.Logger) (*broker, error) {
+// brokerCommand is the first argument of the program as the broker, and the
+// directory of its streams the second. Its URL is in the environment, where not
+// everybody can read it.
+const (
+	brokerCommand = "broker"
+	brokerURL     = "NATS_URL"
+)
+
+// newBrokerURL is an address on loopback with credentials that are new.
+func newBrokerURL(port int) string {
+	return (&url.URL{Scheme: "nats", User: url.UserPassword("orderflow", randomToken()), Host: loopback(port)}).String()
+}
+
+// brokerMain is the broker's main function. It ends at a signal.
+func brokerMain(dir string, out io.Writer) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ns, err := serveBroker(dir, os.Getenv(brokerURL), brokerLog{func(line string) { fmt.Fprintln(out, line) }})
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	closeBroker(ns)
+	return nil
+}
+
+// serveBroker starts the server at address, with its streams on disk under dir.
+func serveBroker(dir, address string, log server.Logger) (*server.Server, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("broker: %w", err)
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		return nil, fmt.Errorf("broker: port: %w", err)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("broker: %w", err)
 	}
-	const user = "orderflow"
-	password := randomToken()
+	password, _ := u.User.Password()
 	ns, err := server.NewServer(&server.Options{
 		ServerName: "orderflow",
-		Host:       "127.0.0.1",
+		Host:       u.Hostname(),
 		Port:       port,
-		Username:   user,
+		Username:   u.User.Username(),
 		Password:   password,
 		JetStream:  true,
 		StoreDir:   dir,
-		// The server acknowledges before the disk has it; what a killed launcher
-		// wrote is with the system and safe, and a power cut costs at most this
-		// (default: 2 minutes). Publishers then publish again: see DESIGN, rule 2.
+		// The server acknowledges before the disk has it; what a killed server wrote
+		// is with the system and safe, and a power cut costs at most this (default: 2
+		// minutes). Publishers then publish again: see DESIGN, rule 2.
 		SyncInterval: time.Second,
 		NoSigs:       true,
 	})
@@ -75,30 +121,49 @@ func startBroker(ctx context.Context, dir string, port int, log server.Logger) (
 	}
 	ns.SetLoggerV2(log, false, false, false)
 	ns.Start()
-	b := &broker{
-		server: ns,
-		url:    (&url.URL{Scheme: "nats", User: url.UserPassword(user, password), Host: fmt.Sprintf("127.0.0.1:%d", port)}).String(),
+	if !ns.ReadyForConnections(brokerTimeout) {
+		closeBroker(ns)
+		return nil, fmt.Errorf("broker: not ready after %s", brokerTimeout)
 	}
-	if !ns.ReadyForConnections(10 * time.Second) {
-		b.close()
-		return nil, fmt.Errorf("broker: not ready after 10 s; its log is in the data directory")
-	}
-	if err := createStreams(ctx, ns, user, password); err != nil {
-		b.close()
-		return nil, fmt.Errorf("broker: %w", err)
-	}
-	return b, nil
+	return ns, nil
 }
 
-func createStreams(ctx context.Context, ns *server.Server, user, password string) error {
-	conn, err := nats.Connect("", nats.InProcessServer(ns), nats.UserInfo(user, password))
-	if err != nil {
-		return err
+// closeBroker stops the server and returns when its files are written.
+func closeBroker(ns *server.Server) {
+	ns.Shutdown()
+	ns.WaitForShutdown()
+}
+
+// awaitStreams waits until the server answers and sees to it that it has the
+// streams. It gives up when the server's process, p, has ended.
+func awaitStreams(ctx context.Context, p *process, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, brokerTimeout)
+	defer cancel()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		conn, err := nats.Connect(address, nats.Timeout(time.Second), nats.NoReconnect())
+		if err == nil {
+			defer conn.Close()
+			return createStreams(ctx, conn)
+		}
+		select {
+		case <-p.exited:
+			return p.reason()
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return context.Canceled
+			}
+			return fmt.Errorf("broker: not ready after %s: %w", brokerTimeout, err)
+		case <-poll.C:
+		}
 	}
-	defer conn.Close()
+}
+
+func createStreams(ctx context.Context, conn *nats.Conn) error {
 	js, err := jetstream.New(conn)
 	if err != nil {
-		return err
+		return fmt.Errorf("broker: %w", err)
 	}
 	for _, s := range streams {
 		_, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
@@ -109,19 +174,13 @@ func createStreams(ctx context.Context, ns *server.Server, user, password string
 			Discard:    jetstream.DiscardOld,
 			MaxAge:     s.maxAge,
 			MaxBytes:   maxStreamBytes,
-			Duplicates: duplicateWindow,
+			Duplicates: s.duplicates,
 		})
 		if err != nil {
-			return fmt.Errorf("stream %s: %w", s.topic, err)
+			return fmt.Errorf("broker: stream %s: %w", s.topic, err)
 		}
 	}
 	return nil
-}
-
-// close stops the server and returns when its files are written.
-func (b *broker) close() {
-	b.server.Shutdown()
-	b.server.WaitForShutdown()
 }
 
 // brokerLog writes the server's log to a file and shows its complaints.

@@ -24,8 +24,8 @@ func TestKilledLauncherLeavesNothing(t *testing.T) {
 	if err := launcher.Wait(); err == nil {
 		t.Error("the launcher ended by itself")
 	}
-	if n := len(st.pids()); n != 4 {
-		t.Errorf("%d processes were started, want 4", n)
+	if n := len(st.pids()); n != 5 {
+		t.Errorf("%d processes were started, want 5", n)
 	}
 	st.nobodyIsLeft()
 }

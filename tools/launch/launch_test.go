@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // The launcher is tested with real processes, this test program itself: started
@@ -34,6 +36,11 @@ func TestMain(m *testing.M) {
 	case "orphan":
 		signal.Ignore(syscall.SIGTERM)
 		select {}
+	case brokerCommand:
+		diary("pid %d", os.Getpid())
+		if err := brokerMain(os.Args[2], os.Stdout); err != nil {
+			panic(err)
+		}
 	case "launcher":
 		s, err := parseFlags(os.Args[2:], os.Stderr)
 		if err == nil {
@@ -149,9 +156,9 @@ func (st stage) flags(more ...string) []string {
 	return append([]string{"-f", filepath.Join(st.dir, "dapr.yaml"), "-data", filepath.Join(st.dir, "data"), "-daprd", self, "-free-ports"}, more...)
 }
 
-func (st stage) settings() settings {
+func (st stage) settings(flags ...string) settings {
 	st.Helper()
-	s, err := parseFlags(st.flags(), io.Discard)
+	s, err := parseFlags(st.flags(flags...), io.Discard)
 	if err != nil {
 		st.Fatal(err)
 	}
@@ -244,11 +251,11 @@ func (s *synchronised) String() string {
 	return s.Buffer.String()
 }
 
-func (st stage) launch() *running {
+func (st stage) launch(flags ...string) *running {
 	on, interrupt := context.WithCancel(context.Background())
 	patient, kill := context.WithCancel(context.Background())
 	r := &running{interrupt, kill, make(chan error, 1), &synchronised{}}
-	s := st.settings()
+	s := st.settings(flags...)
 	go func() { r.done <- run(on, patient, s, r.out) }()
 	st.Cleanup(func() { interrupt(); kill() })
 	return r
@@ -394,6 +401,65 @@ func TestDeathWhileRunning(t *testing.T) {
 			st.nobodyIsLeft()
 		})
 	}
+}
+
+func TestKeepStartsAgainWhatDies(t *testing.T) {
+	st := newStage(t)
+	r := st.launch("-keep")
+	before := st.ready(r)
+	down := filepath.Join(st.dir, "data", "down")
+	if err := os.Mkdir(down, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	held := filepath.Join(down, "order-sidecar")
+	if err := os.WriteFile(held, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pids := func(s status) []int { return []int{s.Apps[0].PID, s.Apps[0].DaprdPID, s.BrokerPID} }
+	for _, pid := range pids(before) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	changed := func(want ...bool) {
+		t.Helper()
+		st.eventually(fmt.Sprintf("order, its sidecar and the broker run again: %v", want), func() bool {
+			now, err := st.status()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, pid := range pids(now) {
+				if alive(pid) != want[i] || (pid != pids(before)[i]) != want[i] {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	changed(true, false, true)
+	if err := os.Remove(held); err != nil {
+		t.Fatal(err)
+	}
+	changed(true, true, true)
+	now, err := st.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.eventually("the broker answers under the address of before", func() bool {
+		conn, err := nats.Connect(before.NATSURL)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	if now.Apps[1] != before.Apps[1] || now.Apps[0].URL != before.Apps[0].URL || now.Apps[0].DaprHTTP != before.Apps[0].DaprHTTP {
+		t.Errorf("more than processes changed: %+v, before %+v", now.Apps, before.Apps)
+	}
+	r.interrupt()
+	if err := st.ended(r); err != nil {
+		t.Error(err)
+	}
+	st.nobodyIsLeft()
 }
 
 func TestSecondSignalKills(t *testing.T) {

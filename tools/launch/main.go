@@ -1,6 +1,6 @@
 // Command launch runs what a run file (dapr.yaml) describes, on a machine that
-// has nothing but this repository: the message broker and the mail sink inside
-// its own process, and each app with a Dapr sidecar beside it. It keeps the
+// has nothing but this repository: the message broker, a mail sink, and each app
+// with a Dapr sidecar beside it. It keeps the
 // rules of `dapr run -f` (package runfile) and adds to them:
 //
 //   - it starts the broker, waits until everything is ready, says where it is, and
@@ -35,6 +35,7 @@ type settings struct {
 	daprd     string
 	freePorts bool
 	seed      bool
+	keep      bool
 }
 
 const usage = `Usage: launch [flags]
@@ -65,6 +66,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	flags.StringVar(&s.daprd, "daprd", "", "sidecar `program` (default: daprd beside this one)")
 	flags.BoolVar(&s.freePorts, "free-ports", false, "use free ports throughout, also in place of those fixed in the run file")
 	flags.BoolVar(&s.seed, "seed", false, "create two products to order if there is none")
+	flags.BoolVar(&s.keep, "keep", false, "start again what dies, as an orchestrator does, instead of ending; a file of its name\n(inventory, inventory-sidecar, broker) in the data directory's down/ holds that back")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, usage)
 		flags.PrintDefaults()
@@ -96,6 +98,14 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 }
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == brokerCommand {
+		syscall.Umask(0o077)
+		if err := brokerMain(os.Args[2], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	s, err := parseFlags(os.Args[1:], os.Stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -128,7 +138,7 @@ func main() {
 }
 
 // run runs the system until running is done or something in it dies, which is
-// the error. What is being drained then is killed when patient is done.
+// the error; with keep, what dies is started again. What is being drained then is killed when patient is done.
 func run(running, patient context.Context, s settings, out io.Writer) (err error) {
 	begun := time.Now()
 	sys, err := newSystem(s, newConsole(out, os.Getenv), os.LookupEnv)
@@ -153,11 +163,18 @@ func run(running, patient context.Context, s settings, out io.Writer) (err error
 	}
 	sys.describe(time.Since(begun))
 
-	select {
-	case <-running.Done():
-		sys.console.say("\nstopping: services, sidecars, mail, broker (again to kill)")
-		return nil
-	case died := <-sys.deaths:
-		return died.reason()
+	for {
+		select {
+		case <-running.Done():
+			sys.console.say("\nstopping: services, sidecars, mail, broker (again to kill)")
+			return nil
+		case died := <-sys.deaths:
+			if !s.keep {
+				return died.reason()
+			}
+			if err := sys.revive(died); err != nil {
+				return err
+			}
+		}
 	}
 }

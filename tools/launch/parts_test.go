@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.yaml.in/yaml/v3"
@@ -127,17 +128,21 @@ func TestExternalServers(t *testing.T) {
 func TestBrokerKeepsMessages(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "nats")
 	var log synchronised
-	open := func() (*broker, jetstream.JetStream) {
+	port, err := (&portPicker{given: map[int]bool{}}).pick()
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := newBrokerURL(port)
+	open := func() (*server.Server, jetstream.JetStream) {
 		t.Helper()
-		port, err := (&portPicker{given: map[int]bool{}}).pick()
+		ns, err := serveBroker(dir, address, brokerLog{func(line string) { fmt.Fprintln(&log, line) }})
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, err := startBroker(t.Context(), dir, port, brokerLog{func(line string) { fmt.Fprintln(&log, line) }})
-		if err != nil {
+		if err := awaitStreams(t.Context(), &process{}, address); err != nil {
 			t.Fatal(err)
 		}
-		conn, err := nats.Connect(b.url)
+		conn, err := nats.Connect(address)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,12 +151,12 @@ func TestBrokerKeepsMessages(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return b, js
+		return ns, js
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 
-	b, js := open()
+	ns, js := open()
 	for _, topic := range []string{"order-events", "inventory-events", "dead-letters"} {
 		for range 2 { // the second is a duplicate in its stream; the topics don't know of each other
 			if _, err := js.Publish(ctx, topic, []byte("{}"), jetstream.WithMsgID("1")); err != nil {
@@ -159,14 +164,10 @@ func TestBrokerKeepsMessages(t *testing.T) {
 			}
 		}
 	}
-	first := b.url
-	b.close()
+	closeBroker(ns)
 
-	b, js = open()
-	defer b.close()
-	if b.url == first {
-		t.Error("the credentials are the same after a restart")
-	}
+	ns, js = open()
+	defer closeBroker(ns)
 	for _, topic := range []string{"order-events", "inventory-events", "dead-letters"} {
 		stream, err := js.Stream(ctx, topic)
 		if err != nil {
@@ -180,7 +181,7 @@ func TestBrokerKeepsMessages(t *testing.T) {
 			t.Errorf("%s: %+v", topic, info.Config)
 		}
 	}
-	if _, err := nats.Connect(strings.Replace(b.url, "orderflow:", "orderflow:x", 1)); err == nil {
+	if _, err := nats.Connect(strings.Replace(address, "orderflow:", "orderflow:x", 1)); err == nil {
 		t.Error("a wrong password is let in")
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {

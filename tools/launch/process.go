@@ -25,8 +25,9 @@ type spec struct {
 // Ctrl-C at the terminal reaches the launcher only, which stops its children in
 // the right order, and what a child started itself is stopped with it.
 type process struct {
-	name   string
+	spec
 	cmd    *exec.Cmd
+	begun  time.Time
 	output *lines
 	exited chan struct{} // closed when it is gone and all its output was read
 	err    error         // how it ended; valid once exited is closed
@@ -36,7 +37,7 @@ type process struct {
 
 // start starts the process; whoever sees it exit unasked asks reason.
 func (s *spawner) start(sp spec) (*process, error) {
-	p := &process{name: sp.name, output: &lines{each: sp.each}, exited: make(chan struct{})}
+	p := &process{spec: sp, begun: time.Now(), output: &lines{each: sp.each}, exited: make(chan struct{})}
 	p.cmd = exec.Command(sp.path, sp.args...)
 	p.cmd.Dir, p.cmd.Env = sp.dir, sp.env
 	p.cmd.Stdout, p.cmd.Stderr = p.output, p.output
@@ -77,15 +78,19 @@ func (p *process) stop(ctx context.Context) error {
 	}
 }
 
-// reason says how the process ended and what it said last.
-func (p *process) reason() error {
-	how := "exit status 0"
+// how says how the process ended.
+func (p *process) how() string {
 	if p.err != nil && !errors.Is(p.err, exec.ErrWaitDelay) {
-		how = p.err.Error()
+		return p.err.Error()
 	}
+	return "exit status 0"
+}
+
+// reason says that too, and what the process said last.
+func (p *process) reason() error {
 	last := p.output.last()
 	if len(last) == 0 {
-		return fmt.Errorf("%s ended (%s) without a word", p.name, how)
+		return fmt.Errorf("%s ended (%s) without a word", p.name, p.how())
 	}
-	return fmt.Errorf("%s ended (%s); its last lines:\n    %s", p.name, how, strings.Join(last, "\n    "))
+	return fmt.Errorf("%s ended (%s); its last lines:\n    %s", p.name, p.how(), strings.Join(last, "\n    "))
 }

@@ -20,6 +20,9 @@ type status struct {
 	Apps     []appStatus `json:"apps"`
 	Mail     mailStatus  `json:"mail"`
 	NATSURL  string      `json:"natsURL,omitempty"` // with credentials
+
+	// BrokerPID is the broker's process; there is none if it is not started here.
+	BrokerPID int `json:"brokerPid,omitempty"`
 }
 
 type appStatus struct {
@@ -44,7 +47,7 @@ func (s *system) status() status {
 		Mail: mailStatus{SMTP: s.mail.SMTPAddr(), URL: s.mail.HTTPURL(), Dir: s.mailDir()},
 	}
 	if s.broker != nil {
-		st.NATSURL = s.broker.url
+		st.NATSURL, st.BrokerPID = s.broker.url, s.broker.process.pid()
 	}
 	for _, a := range s.apps {
 		each := appStatus{ID: a.AppID, URL: a.url(), DaprHTTP: a.sidecarHTTP(), DaprGRPC: loopback(a.DaprGRPCPort), DaprdPID: a.sidecar.pid()}

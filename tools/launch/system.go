@@ -27,7 +27,12 @@ const (
 	servicesGrace = 20 * time.Second
 	sidecarsGrace = 10 * time.Second
 	mailGrace     = 5 * time.Second
+	brokerGrace   = 10 * time.Second
 )
+
+// With keep, restartPause is the least time between two starts of a process that
+// keeps dying.
+const restartPause = time.Second
 
 // system is everything that runs, in the order in which it is started: broker
 // and mail sink, then for each app its sidecar and the app itself.
@@ -104,7 +109,7 @@ func newSystem(s settings, out *console, lookup func(string) (string, bool)) (_ 
 		spawner:  newSpawner(),
 		apiToken: getenv("DAPR_API_TOKEN"),
 		appToken: getenv("APP_API_TOKEN"),
-		deaths:   make(chan *process, 2*len(apps)),
+		deaths:   make(chan *process, 2*len(apps)+1),
 	}
 	defer func() {
 		if err != nil {
@@ -198,11 +203,24 @@ func (s *system) startBroker(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if s.broker, err = startBroker(ctx, filepath.Join(s.settings.data, "nats"), s.brokerPort, brokerLog{each}); err != nil {
+	self, err := os.Executable()
+	if err != nil {
 		return err
 	}
-	s.secrets["NATS_URL"] = s.broker.url
-	return nil
+	address := newBrokerURL(s.brokerPort)
+	p, err := s.startWatched(spec{
+		name: "broker",
+		path: self,
+		args: []string{brokerCommand, filepath.Join(s.settings.data, "nats")},
+		env:  append(os.Environ(), brokerURL+"="+address),
+		each: each,
+	})
+	if err != nil {
+		return err
+	}
+	s.broker = &broker{url: address, process: p}
+	s.secrets[brokerURL] = address
+	return awaitStreams(ctx, p, address)
 }
 
 func (s *system) startMail() (err error) {
@@ -293,7 +311,7 @@ func (s *system) startProcess(a *app) error {
 	return err
 }
 
-// startWatched starts a process whose unintended end ends the system.
+// startWatched starts a process whose unintended end is told to deaths.
 func (s *system) startWatched(sp spec) (*process, error) {
 	p, err := s.spawner.start(sp)
 	if err != nil {
@@ -301,11 +319,49 @@ func (s *system) startWatched(sp spec) (*process, error) {
 	}
 	go func() {
 		<-p.exited
-		if !p.stopping.Load() {
-			s.deaths <- p
+		if p.stopping.Load() {
+			return
 		}
+		if s.settings.keep {
+			time.Sleep(time.Until(p.begun.Add(restartPause)))
+			for s.isHeldDown(p) && !p.stopping.Load() {
+				time.Sleep(20 * time.Millisecond)
+			}
+		}
+		s.deaths <- p
 	}()
 	return p, nil
+}
+
+// isHeldDown says whether there is a file that keeps a process that died from
+// being started again.
+func (s *system) isHeldDown(p *process) bool {
+	_, err := os.Stat(filepath.Join(s.settings.data, "down", strings.ReplaceAll(p.name, " ", "-")))
+	return err == nil
+}
+
+// revive starts a process that died again, in its place: with the same arguments,
+// environment, ports and log.
+func (s *system) revive(died *process) error {
+	places := []**process{}
+	if s.broker != nil {
+		places = append(places, &s.broker.process)
+	}
+	for _, a := range s.apps {
+		places = append(places, &a.process, &a.sidecar)
+	}
+	for _, place := range places {
+		if *place != died {
+			continue
+		}
+		again, err := s.startWatched(died.spec)
+		if err != nil {
+			return err
+		}
+		*place = again
+		s.console.say("%s ended (%s) and is started again", died.name, died.how())
+	}
+	return s.writeStatus()
 }
 
 // log opens the log of a process and returns what takes its lines to where they
@@ -350,7 +406,7 @@ func (s *system) stop(patient context.Context) error {
 		cancel()
 	}
 	if s.broker != nil {
-		s.broker.close()
+		errs = append(errs, stopAll(patient, []*process{s.broker.process}, brokerGrace))
 	}
 	s.spawner.close()
 	for _, f := range s.logs {

@@ -251,6 +251,17 @@ func (r *Reservation) answer() []Fact {
 	panic("stock: a reservation can't be " + string(r.Status))
 }
 
+// Answers are all that the order service was ever told, the oldest first: those
+// that others build on who were not told, or have forgotten.
+func (r *Reservation) Answers() []Fact {
+	if r.Status != Released {
+		return r.answer()
+	}
+	held := *r
+	held.Status = Reserved
+	return append(held.answer(), r.answer()...)
+}
+
 // lowFacts tells of the products whose stock this order made low, as long as it
 // is: the first time and whenever the order's creation comes again, for the
 // notice may have been lost.

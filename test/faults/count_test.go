@@ -1,0 +1,223 @@
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"orderflow/test/system"
+)
+
+const (
+	// maxRecovery is what is promised: the last order has all its effects this
+	// long after the fault is over.
+	maxRecovery = 15 * time.Second
+	// patience is how long a trial waits for it, to tell late from never.
+	patience = 60 * time.Second
+)
+
+// run runs one trial and returns what is wrong after it.
+func (t *trial) run(tb testing.TB, f fault, row *result) (complaints []string) {
+	ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Minute)
+	defer cancel()
+	if err := t.stock(ctx); err != nil {
+		tb.Fatalf("trial %s: %v", t.name, err)
+	}
+	if err := t.broker.mark(); err != nil {
+		tb.Fatalf("trial %s: %v", t.name, err)
+	}
+	stop := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() { t.load(ctx, stop) })
+	watching, done := context.WithCancel(ctx)
+	defer done()
+	go t.watch(watching)
+
+	begin := time.Now()
+	moment := between(t.rnd, 100*time.Millisecond, loadFor-500*time.Millisecond)
+	time.Sleep(moment)
+	over := make(chan error, 1)
+	go func() { over <- f.inject(ctx, t) }()
+	var err error
+	select {
+	case err = <-over:
+		t.cleared = time.Now()
+		time.Sleep(time.Until(begin.Add(loadFor)))
+		close(stop)
+	case <-time.After(time.Until(begin.Add(maxLoad))):
+		close(stop)
+		err = <-over
+		t.cleared = time.Now()
+	}
+	if err != nil {
+		complaints = append(complaints, fmt.Sprintf("the fault could not be brought about: %v", err))
+	}
+	all.Wait() // each order is accepted
+	for deadline := t.cleared.Add(patience); time.Now().Before(deadline) && len(t.unsettled()) > 0; {
+		time.Sleep(50 * time.Millisecond)
+	}
+	done()
+
+	t.mu.Lock()
+	complaints = append(complaints, t.troubles...)
+	t.mu.Unlock()
+	recovery := t.recovery()
+	if recovery > maxRecovery {
+		complaints = append(complaints, fmt.Sprintf("%d of %d orders are not settled; the last one took %s after the fault", len(t.unsettled()), len(t.placed), recovery.Round(100*time.Millisecond)))
+	}
+	c, err := t.count(ctx)
+	if err != nil {
+		complaints = append(complaints, fmt.Sprintf("can't be counted: %v", err))
+	}
+	row.take(len(t.placed), c, recovery)
+	return append(complaints, c.complaints...)
+}
+
+// counts are what is there after a trial.
+type counts struct {
+	completed, cancelled int
+	lost                 int // accepted, and not there or without an end
+	oversold             int // units shipped beyond those received
+	duplicated           int // orders, ends or notification records too many
+	complaints           []string
+}
+
+func (c *counts) complain(format string, args ...any) {
+	c.complaints = append(c.complaints, fmt.Sprintf(format, args...))
+}
+
+// count holds what is there against what was accepted.
+func (t *trial) count(ctx context.Context) (c counts, err error) {
+	shipped := map[string]int64{}
+	known := map[string]bool{}
+	var ids []string
+	for key, p := range t.placed {
+		known[p.id] = true
+		ids = append(ids, p.id)
+		var o system.Order
+		found, err := find(ctx, t.Order.URL+"/orders/"+url.PathEscape(p.id), &o)
+		if err != nil {
+			return c, err
+		}
+		switch {
+		case !found:
+			c.lost++
+			c.complain("order %s (key %s) was accepted and is not there", p.id, key)
+			continue
+		case !o.Final():
+			c.lost++
+			c.complain("order %s has not ended: %s", p.id, o.Status)
+			continue
+		case o.Status == system.Completed:
+			c.completed++
+			for _, i := range o.Items {
+				shipped[i.ID] += int64(i.Quantity)
+			}
+		default:
+			c.cancelled++
+		}
+		if o.Version != 2 {
+			c.duplicated++
+			c.complain("order %s has %d events, want its begin and its end", p.id, o.Version)
+		}
+	}
+	for chunk := range slices.Chunk(ids, maxAsked) {
+		told, err := ask(ctx, t.Notification.URL+"/notifications", "notifications", chunk)
+		if err != nil {
+			return c, err
+		}
+		for _, id := range chunk {
+			switch n := told[id]; {
+			case len(n) > 1:
+				c.duplicated++
+				c.complain("order %s has %d notification records: %v", id, len(n), n)
+			case len(n) == 0 || n[0].Status != "SENT":
+				c.lost++
+				c.complain("the customer of order %s was not told: %v", id, n)
+			}
+		}
+	}
+	for client := range clients {
+		if err := t.listed(ctx, fmt.Sprintf("%s-c%d", t.name, client), known, &c); err != nil {
+			return c, err
+		}
+	}
+	for i, id := range t.products {
+		var p system.Product
+		if found, err := find(ctx, t.Inventory.URL+"/products/"+url.PathEscape(id), &p); err != nil || !found {
+			return c, fmt.Errorf("product %s: found %t, %w", id, found, err)
+		}
+		received := int64(plentyUnits)
+		if i == 0 {
+			received = hotUnits
+		}
+		if over := max(p.Shipped, shipped[id]) - received; over > 0 {
+			c.oversold += int(over)
+		}
+		if err := p.Check(); err != nil || p.Received != received || p.Reserved != 0 || p.Shipped != shipped[id] {
+			c.complain("product %s does not add up (%v): %+v; received %d, completed orders have %d", id, err, p, received, shipped[id])
+		}
+	}
+	return c, nil
+}
+
+// listed checks that a customer has the orders that were accepted, and no others.
+func (t *trial) listed(ctx context.Context, customer string, known map[string]bool, c *counts) error {
+	query := url.Values{"customerId": {customer}, "limit": {"100"}}
+	seen := map[string]bool{}
+	for {
+		var page struct {
+			Orders     []system.Order `json:"orders"`
+			NextCursor string         `json:"nextCursor"`
+		}
+		if found, err := find(ctx, t.Order.URL+"/orders?"+query.Encode(), &page); err != nil || !found {
+			return fmt.Errorf("list the orders of %s: found %t, %w", customer, found, err)
+		}
+		for _, o := range page.Orders {
+			if !known[o.OrderID] || seen[o.OrderID] {
+				c.duplicated++
+				c.complain("customer %s has order %s, listed before %t, which was not accepted or is listed twice", customer, o.OrderID, seen[o.OrderID])
+			}
+			seen[o.OrderID] = true
+		}
+		if page.NextCursor == "" {
+			break
+		}
+		query.Set("cursor", page.NextCursor)
+	}
+	for _, p := range t.placed {
+		if p.customer == customer && !seen[p.id] {
+			c.lost++
+			c.complain("order %s is not in its customer's list", p.id)
+		}
+	}
+	return nil
+}
+
+// find reads what is at address, again while the service is not there: the count
+// begins when the fault is over and not when all of its traces are.
+func find(ctx context.Context, address string, v any) (found bool, err error) {
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		once, cancel := context.WithTimeout(ctx, attempt)
+		var a system.Answer
+		a, err = system.Send(once, http.MethodGet, address, nil)
+		cancel()
+		switch {
+		case err == nil && a.Status == http.StatusOK:
+			return true, json.Unmarshal(a.Body, v)
+		case err == nil && a.Status == http.StatusNotFound:
+			return false, nil
+		case err == nil:
+			err = fmt.Errorf("GET %s: %s", address, a)
+		}
+		if time.Since(begin) > maxRecovery || ctx.Err() != nil {
+			return false, err
+		}
+	}
+}

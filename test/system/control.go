@@ -1,0 +1,111 @@
+package system
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Names of processes, for the methods below: a service's is its id, its
+// sidecar's SidecarOf of that.
+const Broker = "broker"
+
+// SidecarOf is the name of a service's sidecar.
+func SidecarOf(service string) string { return service + "-sidecar" }
+
+// PID is the process id under which the process runs, or ran last.
+func (s *System) PID(name string) (int, error) {
+	content, err := os.ReadFile(s.StatusFile)
+	if err != nil {
+		return 0, err
+	}
+	var st status
+	if err := json.Unmarshal(content, &st); err != nil {
+		return 0, fmt.Errorf("status file: %w", err)
+	}
+	if name == Broker && st.BrokerPID != 0 {
+		return st.BrokerPID, nil
+	}
+	for _, a := range st.Apps {
+		switch name {
+		case a.ID:
+			return a.PID, nil
+		case SidecarOf(a.ID):
+			return a.DaprdPID, nil
+		}
+	}
+	return 0, fmt.Errorf("there is no process %q", name)
+}
+
+// Signal sends a signal to a process.
+func (s *System) Signal(name string, sig syscall.Signal) error {
+	pid, err := s.PID(name)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(pid, sig); err != nil {
+		return fmt.Errorf("signal %s (process %d): %w", name, pid, err)
+	}
+	return nil
+}
+
+// Restart ends processes with a signal and returns when each has been started
+// again, which must have been asked for (Options.Keep) and does not happen before
+// down has passed.
+func (s *System) Restart(ctx context.Context, sig syscall.Signal, down time.Duration, names ...string) error {
+	held := filepath.Join(s.Data, "down")
+	if err := os.MkdirAll(held, 0o700); err != nil {
+		return err
+	}
+	before := map[string]int{}
+	for _, name := range names {
+		pid, err := s.PID(name)
+		if err != nil {
+			return err
+		}
+		before[name] = pid
+		if err := os.WriteFile(filepath.Join(held, name), nil, 0o600); err != nil {
+			return err
+		}
+	}
+	for _, name := range names {
+		if err := s.Signal(name, sig); err != nil {
+			return err
+		}
+	}
+	select {
+	case <-time.After(down):
+	case <-ctx.Done():
+	}
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(held, name)); err != nil {
+			return err
+		}
+	}
+	poll := time.NewTicker(pollEvery)
+	defer poll.Stop()
+	for {
+		again := 0
+		for _, name := range names {
+			pid, err := s.PID(name)
+			if err != nil {
+				return err
+			}
+			if pid != before[name] {
+				again++
+			}
+		}
+		if again == len(names) {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%v: not all started again: %w", names, ctx.Err())
+		}
+	}
+}
