@@ -202,8 +202,8 @@ func (s *sweeper) examine(ctx context.Context, orders []open) ([]open, error) {
 	var still []open
 	for i, o := range orders {
 		stays, err := s.advance(ctx, &o, docs[keys[i]], effects)
-		if err != nil {
-			return nil, err
+		if err != nil { // of this order: the others are not to wait for it
+			s.log.ErrorContext(ctx, "the sweep can't advance an order", "order_id", o.ID, "error", err)
 		}
 		if stays {
 			still = append(still, o)

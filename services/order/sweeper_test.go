@@ -234,3 +234,21 @@ func TestSweepIsBounded(t *testing.T) {
 		t.Errorf("%d events told, want the 50 that waited", got)
 	}
 }
+
+// An order that can't be read is kept open, and the others do not wait for it.
+func TestSweepPassesADamagedOrder(t *testing.T) {
+	b, s := startSweep(t, daprtest.RedisLike)
+	damaged, sound := b.place(), b.place()
+	err := b.orders.committer.Do(t.Context(), []string{orderKey(damaged)}, func(tx *aggregate.Tx) error {
+		tx.Put(orderKey(damaged), &map[string]any{"events": "none"})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.now = b.now.Add(9 * time.Second)
+	b.want(b.sweep(s), sound+":1:ORDER_CREATED")
+	if d := b.document(); len(d.Open) != 2 {
+		t.Errorf("%d open, want 2", len(d.Open))
+	}
+}
