@@ -37,7 +37,7 @@ type timeline struct {
 }
 
 // stats count what came. They are kept beside what they count, and a failure of
-// the store in the middle may let them miss one.
+// the store in the middle may put them off by one.
 type stats struct {
 	Events  map[string]int `json:"events"`  // by type; those of orders once each
 	Letters map[string]int `json:"letters"` // by status
@@ -84,7 +84,7 @@ func (t *timelines) happened(ctx context.Context, orderID string, m moment) erro
 			tx.Put(timelineKey(orderID), line)
 		}
 		counts.happened(m.Type)
-		tx.PutAfter(statsKey, counts)
+		tx.Put(statsKey, counts) // with the timeline, in one write: this is once for every event
 		return nil
 	})
 }

@@ -121,7 +121,7 @@ func TestNamedOrdersAreReplayed(t *testing.T) {
 // Times are found in the index although the requests did not get into it in the
 // sequence of their times.
 func TestOrdersOfATimeAreReplayed(t *testing.T) {
-	const orders = 700 // of which the index keeps most in pages
+	const orders = 530 // more than one request takes, of which the index keeps most in pages
 	noon := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for name, mode := range map[string]daprtest.Mode{"redis-like": daprtest.RedisLike, "sql-like": daprtest.SQLLike} {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestOrdersOfATimeAreReplayed(t *testing.T) {
 				}
 			}
 			// 187: the page after it begins with an order that came late.
-			for _, tt := range []struct{ from, to int }{{0, 1}, {100, 103}, {187, 200}, {311, 450}, {650, 2000}, {-100, 2000}, {500, -1}, {2000, 2001}} {
+			for _, tt := range []struct{ from, to int }{{0, 1}, {100, 103}, {187, 200}, {311, 450}, {500, 2000}, {-100, 2000}, {450, -1}, {2000, 2001}} {
 				r := replay{From: new(time.Time), Topic: events.TopicReplay}
 				*r.From = noon.Add(time.Duration(tt.from) * 5 * time.Second)
 				if tt.to >= 0 {

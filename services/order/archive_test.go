@@ -154,7 +154,7 @@ func TestOrdersAreArchivedOnceSettled(t *testing.T) {
 
 // More orders than one request takes, and each file is what any tool can read.
 func TestManyOrdersAreArchived(t *testing.T) {
-	const orders = 600
+	const orders = 520
 	b := start(t, daprtest.SQLLike)
 	if err := b.service.orders.LearnPrices(t.Context(), map[string]price{"cup": {Price: events.Money{Amount: 250, Currency: "EUR"}, Version: 1}}); err != nil {
 		t.Fatal(err)

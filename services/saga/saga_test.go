@@ -318,7 +318,7 @@ func (s *schedule) book(key, product string, quantity int, in *instance) {
 
 // checkRefusal lets a service say that it can't for now, and nothing else.
 func (s *schedule) checkRefusal(status int, answer []byte) {
-	if status != 0 && status != http.StatusServiceUnavailable && status != 499 {
+	if status != 0 && status != http.StatusServiceUnavailable {
 		s.t.Fatalf("answered %d %s", status, answer)
 	}
 }

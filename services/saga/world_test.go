@@ -61,18 +61,19 @@ type world struct {
 	direct   map[string]*instance   // replicas whose steps are done at once: for looking, not for working
 	choice   int                    // which replica the next invocation reaches
 	onAck    func(app string, m message)
-	pauses   bool                   // a process was told that something failed
+	pauses   bool // a process was told that something failed
 
-	mu       sync.Mutex // the driver holds it, except while it waits
-	steps    []*step
-	finished []finished
-	spoilt   []string // steps that something went wrong with
-	touched  []touched
-	mails    map[string]int // by Message-ID
-	asked    int            // operations begun so far
-	running  map[*instance]int
+	mu       sync.Mutex        // the driver holds it, except while it waits
+	steps    []*step           // that wait to be done
+	spoilt   []string          // steps that something went wrong with
+	touched  []touched         // since the last check
+	begun    int               // operations so far
+	running  map[*instance]int // operations that have not ended
+	finished []finished        // and those that have, not yet taken note of
+	mails    map[string]int    // by Message-ID
 }
 
+// touched is a key that somebody has written, or tried to.
 type touched struct{ app, key string }
 
 // finished is an operation that has come to its end.
@@ -96,6 +97,8 @@ type instance struct {
 
 func (in *instance) dead() bool             { return in.alive.Err() != nil }
 func (in *instance) store() *daprtest.Store { return in.world.stores[in.app] }
+
+// changed has what stands under keys checked.
 func (in *instance) changed(keys ...string) {
 	for _, key := range keys {
 		in.world.touched = append(in.world.touched, touched{in.app, key})
@@ -196,6 +199,7 @@ func (w *world) logf(format string, args ...any) {
 	w.t.Logf("%6.1fs  %s", time.Since(w.start).Seconds(), fmt.Sprintf(format, args...))
 }
 
+// kind says what can go wrong with a step.
 type kind int
 
 const (
@@ -359,8 +363,8 @@ func (w *world) settle() {
 // run begins an operation of a process. then is called when it has ended, or the
 // process was killed in between.
 func (w *world) run(in *instance, what string, operation func(ctx context.Context), then func(lost bool)) {
-	w.asked++
-	number := w.asked
+	w.begun++
+	number := w.begun
 	w.running[in]++
 	w.logf("%s: %s", in.name, what)
 	go func() {

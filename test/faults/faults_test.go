@@ -87,10 +87,11 @@ func run(t *testing.T, f fault, trials int) {
 	defer func() { campaign.add(row) }()
 	c := &campaigner{
 		System: system.Start(t, system.Options{
-			Broker: campaign.Broker,
-			State:  campaign.State,
-			Keep:   true,
-			Env:    []string{"LOG_LEVEL=WARN"},
+			Broker:  campaign.Broker,
+			State:   campaign.State,
+			Keep:    true,
+			Proxies: true,
+			Env:     []string{"LOG_LEVEL=WARN"},
 		}),
 	}
 	var err error

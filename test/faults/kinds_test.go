@@ -60,6 +60,10 @@ func allFaults() (all []fault) {
 	add(fault{name: "rolling-restart", groups: []string{"restart", short}, inject: rollingRestart})
 	add(fault{name: "replay", groups: []string{"repeat", short}, inject: replay})
 	add(fault{name: "retry-storm", groups: []string{"repeat", short}, inject: storm})
+	add(fault{name: "mail-down", groups: []string{"network", short}, inject: mailDown})
+	add(fault{name: "redis-parted", groups: []string{"network"}, needsState: "redis", inject: redisParted})
+	add(fault{name: "redis-resets", groups: []string{"network", short}, needsState: "redis", inject: redisResets})
+	add(fault{name: "redis-slow", groups: []string{"network"}, needsState: "redis", inject: redisSlow})
 	add(fault{name: "poison", groups: []string{"poison", short}, inject: poison})
 	for _, s := range services {
 		add(fault{name: "zombie-" + s, groups: []string{"zombie"}, most: 5, inject: zombie(s)})
@@ -176,14 +180,16 @@ func zombie(name string) func(context.Context, *trial) error {
 // the dead letters; everything else goes on.
 func poison(_ context.Context, t *trial) error {
 	const event = `{"specversion":"1.0","id":"%s","source":"order","type":"ORDER_CREATED","subject":"o","time":"2026-01-01T00:00:00Z","datacontenttype":"application/json","dataschema":"%s","data":%s}`
-	const v1 = "ORDER_CREATED.v1.json"
+	const v1 = "https://orderflow.example/schemas/ORDER_CREATED/v1"
 	for i, form := range []func(id string) string{
 		func(id string) string { return `{"specversion":"1.0","id":"` + id + `","data":` },
 		func(id string) string { return id + " is not JSON" },
 		func(id string) string { return fmt.Sprintf(event, id, v1, `{"orderId":7,"items":"many"}`) },
 		func(id string) string { return fmt.Sprintf(event, id, v1, `{}`) },
 		func(id string) string { return fmt.Sprintf(event, id, v1, `null`) },
-		func(id string) string { return fmt.Sprintf(event, id, "ORDER_CREATED.v99.json", `{"orderId":"o"}`) },
+		func(id string) string {
+			return fmt.Sprintf(event, id, "https://orderflow.example/schemas/ORDER_CREATED/v99", `{"orderId":"o"}`)
+		},
 		func(id string) string { return fmt.Sprintf(event, id, v1, `{"orderId":"`+"\xff\xfe"+`"}`) },
 		func(id string) string {
 			return fmt.Sprintf(event, id, v1, strings.Repeat("[", 20_000)+strings.Repeat("]", 20_000))
@@ -198,5 +204,40 @@ func poison(_ context.Context, t *trial) error {
 		}
 		t.poison = append(t.poison, id)
 	}
+	return nil
+}
+
+// mailDown has the mail server refuse connections for a while.
+func mailDown(_ context.Context, t *trial) error {
+	t.MailProxy.Refuse()
+	time.Sleep(between(t.rnd, 200*time.Millisecond, 5*time.Second))
+	t.MailProxy.Pass()
+	return nil
+}
+
+// redisParted has nothing go to and fro between the sidecars and Redis, without
+// either being told.
+func redisParted(_ context.Context, t *trial) error {
+	t.RedisProxy.Hang()
+	time.Sleep(between(t.rnd, 200*time.Millisecond, 5*time.Second))
+	t.RedisProxy.Pass()
+	return nil
+}
+
+// redisResets breaks all connections between the sidecars and Redis, time and
+// again.
+func redisResets(_ context.Context, t *trial) error {
+	for range 10 {
+		t.RedisProxy.Reset()
+		time.Sleep(between(t.rnd, 10*time.Millisecond, 300*time.Millisecond))
+	}
+	return nil
+}
+
+// redisSlow has all that the sidecars and Redis tell each other arrive late.
+func redisSlow(_ context.Context, t *trial) error {
+	t.RedisProxy.Delay(between(t.rnd, 5*time.Millisecond, 100*time.Millisecond))
+	time.Sleep(between(t.rnd, time.Second, 4*time.Second))
+	t.RedisProxy.Pass()
 	return nil
 }

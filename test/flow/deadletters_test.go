@@ -90,7 +90,7 @@ func (f *flow) deadLetters(t *testing.T) {
 	f.Publish(t, f.Inventory, broken)
 	f.Publish(t, f.Inventory, ghost)
 	letter := f.letters(t, map[string]string{
-		tooEarly: "",
+		tooEarly:                                   "",
 		"order UNDECODABLE poison-wrong-type":      "",
 		"order CONTRADICTION poison-contradiction": "",
 	})
@@ -138,7 +138,7 @@ func (f *flow) deadLetters(t *testing.T) {
 	f.Publish(t, f.Order, completed)
 	f.PublishRaw(t, f.Order, events.TopicOrders, "?metadata.rawPayload=true", "application/octet-stream", []byte(noEvent))
 	letter = f.letters(t, map[string]string{
-		tooEarly: "",
+		tooEarly:                                   "",
 		"order UNDECODABLE poison-wrong-type":      "",
 		"order CONTRADICTION poison-contradiction": "",
 		"inventory VERSION poison-version":         "",
@@ -173,6 +173,14 @@ func (f *flow) deadLetters(t *testing.T) {
 			if a := f.Discard(t, id, "ada", "a test"); a.Status != http.StatusOK {
 				t.Errorf("%s: %s", name, a)
 			}
+		}
+		// An operator has the sidecar's token; it adds the service's own.
+		a, err := system.Send(t.Context(), http.MethodGet, f.Console.Sidecar+"/v1.0/invoke/console/method/deadletters?status=DISCARDED&limit=2", nil, f.SidecarToken())
+		if err != nil || a.Status != http.StatusOK || strings.Count(string(a.Body), `"letterId"`) != 2 {
+			t.Errorf("through the sidecar: %s (%v)", a, err)
+		}
+		if a, err = system.Send(t.Context(), http.MethodGet, f.Console.URL+"/deadletters", nil); err != nil || a.Status != http.StatusUnauthorized {
+			t.Errorf("without a token: %s (%v)", a, err)
 		}
 		if open := f.DeadLetters(t, map[string][]string{"status": {"OPEN"}}); len(open) != 0 {
 			t.Errorf("%+v", open)

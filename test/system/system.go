@@ -36,6 +36,9 @@ type Options struct {
 	State  string   // folder of components/state; sqlite if empty
 	Env    []string // NAME=value, beyond the test's own environment, for all processes
 	Keep   bool     // processes that die are started again
+
+	// Proxies puts a Proxy before the mail server and Redis.
+	Proxies bool
 }
 
 // Service is one service and its sidecar.
@@ -64,6 +67,10 @@ type System struct {
 	NATSURL string // where the broker is, if it is the launcher's
 	Redis   *Redis // nil if neither broker nor store is one
 
+	// With Options.Proxies: what is between the services and the mail server, and
+	// between the sidecars and Redis, where there is one.
+	MailProxy, RedisProxy *Proxy
+
 	cmd     *exec.Cmd
 	output  output
 	exited  chan struct{}
@@ -85,8 +92,9 @@ type status struct {
 		DaprdPID int    `json:"daprdPid"`
 	} `json:"apps"`
 	Mail struct {
-		URL string `json:"url"`
-		Dir string `json:"dir"`
+		SMTP string `json:"smtp"`
+		URL  string `json:"url"`
+		Dir  string `json:"dir"`
 	} `json:"mail"`
 	BrokerPID int `json:"brokerPid"`
 }
@@ -110,10 +118,22 @@ func Start(tb testing.TB, o Options) *System {
 		}
 	}
 	env := append(os.Environ(), o.Env...)
-	var redis *Redis
+	var (
+		redis                 *Redis
+		redisProxy, mailProxy *Proxy
+	)
 	if o.Broker == "redis" || o.State == "redis" {
 		redis = startRedis(tb)
-		env = append(env, "REDIS_HOST="+redis.address, "REDIS_PASSWORD="+redis.password)
+		address := redis.address
+		if o.Proxies {
+			redisProxy = startProxy(tb, address)
+			address = redisProxy.Address()
+		}
+		env = append(env, "REDIS_HOST="+address, "REDIS_PASSWORD="+redis.password)
+	}
+	if o.Proxies {
+		mailProxy = startProxy(tb, "") // where to is not known yet, and nobody sends an e-mail yet
+		env = append(env, "SMTP_ADDRESS="+mailProxy.Address())
 	}
 	// Chosen here, so that whatever inherits them is known to be part of this
 	// system.
@@ -121,7 +141,7 @@ func Start(tb testing.TB, o Options) *System {
 	env = append(env, "DAPR_API_TOKEN="+apiToken, "APP_API_TOKEN="+appToken, "NO_COLOR=1")
 
 	data := tb.TempDir()
-	s := &System{Data: data, StatusFile: filepath.Join(data, "status.json"), APIToken: apiToken, AppToken: appToken, Redis: redis, exited: make(chan struct{})}
+	s := &System{Data: data, StatusFile: filepath.Join(data, "status.json"), APIToken: apiToken, AppToken: appToken, Redis: redis, RedisProxy: redisProxy, MailProxy: mailProxy, exited: make(chan struct{})}
 	s.cmd = exec.Command(launcher, "-f", filepath.Join(root, "dapr.yaml"), "--broker", o.Broker, "--state", o.State,
 		"--data", data, "--status", s.StatusFile, "--free-ports", "--keep="+strconv.FormatBool(o.Keep))
 	s.cmd.Dir, s.cmd.Env = root, env
@@ -168,6 +188,9 @@ func Start(tb testing.TB, o Options) *System {
 		}
 	}
 	s.NATSURL = st.NATSURL
+	if mailProxy != nil {
+		mailProxy.to(st.Mail.SMTP)
+	}
 	s.MailURL, s.mails.dir = st.Mail.URL, st.Mail.Dir
 	for _, a := range st.Apps {
 		service := Service{ID: a.ID, URL: a.URL, Sidecar: a.DaprHTTP, PID: a.PID, SidecarPID: a.DaprdPID}

@@ -49,6 +49,7 @@ const environment = `
 Environment:
   DAPR_API_TOKEN, APP_API_TOKEN   tokens of the sidecars' APIs and of the services'
                                   event routes (default: random)
+  SMTP_ADDRESS                    a mail server (host:port) in place of the sink
   REDIS_HOST, REDIS_PASSWORD      for --broker redis, --state redis
   OTEL_EXPORTER_OTLP_...          handed to services and sidecars
   NO_COLOR                        names without colours

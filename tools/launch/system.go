@@ -304,7 +304,11 @@ func (s *system) startProcess(a *app) error {
 		return err
 	}
 	env := append(os.Environ(), a.AppEnv()...)
-	env = append(env, pairs(s.common, map[string]string{"SMTP_ADDRESS": s.mail.SMTPAddr()})...)
+	smtp := s.mail.SMTPAddr()
+	if other, ok := s.lookup("SMTP_ADDRESS"); ok {
+		smtp = other
+	}
+	env = append(env, pairs(s.common, map[string]string{"SMTP_ADDRESS": smtp})...)
 	a.process, err = s.startWatched(spec{
 		name: a.AppID, path: a.Command[0], args: a.Command[1:], env: env, dir: a.AppDirPath, each: each,
 	})

@@ -15,9 +15,7 @@ func TestAudit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range []Move{p.hold("o-1", 3, at), p.hold("o-2", 2, at), p.ship("o-1", at), p.release("o-2", at), p.hold("o-3", 4, at)} {
-			moves = append(moves, m)
-		}
+		moves = append(moves, p.hold("o-1", 3, at), p.hold("o-2", 2, at), p.ship("o-1", at), p.release("o-2", at), p.hold("o-3", 4, at))
 		var ledger []Movement
 		for _, m := range moves {
 			ledger = append(ledger, m.Movement)
