@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -73,6 +72,7 @@ type placement struct {
 	Items      []events.Item `json:"items"`
 
 	id, fingerprint string
+	since           time.Time // prices must have been learned since
 }
 
 func (r placement) validate() error {
@@ -121,35 +121,6 @@ func (s *Service) placeOrder(c *gin.Context) error {
 	}
 	c.JSON(status, o)
 	return nil
-}
-
-// place is orders.Place; prices that the replica lacks are asked of inventory.
-func (s *Service) place(ctx context.Context, r placement) (created events.Event, fresh bool, err error) {
-	created, fresh, err = s.orders.Place(ctx, r)
-	missing := (*missingPrices)(nil)
-	if !errors.As(err, &missing) {
-		return created, fresh, err
-	}
-	prices, err := s.others.prices(ctx, missing.products)
-	if err != nil {
-		return events.Event{}, false, err
-	}
-	var unknown []string
-	for _, id := range missing.products {
-		if _, ok := prices[id]; !ok {
-			unknown = append(unknown, id)
-		}
-	}
-	if unknown != nil {
-		p := problem.New(http.StatusUnprocessableEntity, "unknown-product", "A product does not exist",
-			"Inventory has no product %s.", strings.Join(unknown, ", "))
-		p.Products = unknown
-		return events.Event{}, false, p
-	}
-	if err := s.orders.LearnPrices(ctx, prices); err != nil {
-		return events.Event{}, false, err
-	}
-	return s.orders.Place(ctx, r)
 }
 
 // await is the order once it has ended, or as it was last seen when the time is

@@ -44,7 +44,9 @@ type bench struct {
 	asked     atomic.Int32
 }
 
-func start(tb testing.TB, mode daprtest.Mode) *bench {
+func start(tb testing.TB, mode daprtest.Mode) *bench { return startAt(tb, mode, time.Now) }
+
+func startAt(tb testing.TB, mode daprtest.Mode, now func() time.Time) *bench {
 	tb.Helper()
 	sidecar, client := daprtest.Start(tb, mode)
 	b := &bench{Sidecar: sidecar, tb: tb, doc: apitest.Load(tb, "openapi.yaml")}
@@ -53,7 +55,7 @@ func start(tb testing.TB, mode daprtest.Mode) *bench {
 	b.catalogue.Store("mug-us", price{Price: events.Money{Amount: 300, Currency: "USD"}, Version: 1})
 	sidecar.Invoke(b.invoke)
 	p := process.New(source, slog.New(slog.DiscardHandler), client, "http://127.0.0.1:1", token)
-	b.service = New(p, Config{Timeout: time.Hour, SweepAfter: time.Hour, SweepEvery: time.Hour, ArchiveDir: tb.TempDir(), Now: time.Now})
+	b.service = New(p, Config{Timeout: time.Hour, SweepAfter: time.Hour, SweepEvery: time.Hour, ArchiveDir: tb.TempDir(), Now: now})
 	server := httptest.NewServer(p.Handler())
 	b.url, b.routes = server.URL, p.Routes()
 	tb.Cleanup(func() {
@@ -500,6 +502,29 @@ func TestPrices(t *testing.T) {
 	b.deliver(events.PriceUpdated{ProductID: "teapot"})
 	if o := b.place(); o.Total.Amount != 4250 {
 		t.Errorf("total %v: an older price took the place of a newer one", o.Total)
+	}
+}
+
+// A price that nobody confirmed for a while is asked for again: the notice of a new
+// one may have been lost. Without an answer the old one is good.
+func TestOldPrices(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	var moved atomic.Int64
+	b := startAt(t, daprtest.RedisLike, func() time.Time { return now.Add(time.Duration(moved.Load())) })
+	first := b.place()
+	b.catalogue.Store("teapot", price{Price: events.Money{Amount: 2000, Currency: "EUR"}, Version: 2})
+	moved.Store(int64(priceKeeps))
+	if o := b.place(); o.Total != first.Total {
+		t.Errorf("total %v while the price is young, want %v", o.Total, first.Total)
+	}
+	moved.Add(int64(time.Second))
+	b.Invoke(func(string, string) ([]byte, error) { return nil, status.Error(codes.Unavailable, "no inventory") })
+	if o := b.place(); o.Total != first.Total {
+		t.Errorf("total %v while inventory is down, want %v", o.Total, first.Total)
+	}
+	b.Invoke(b.invoke)
+	if o := b.place(); o.Total.Amount != 4250 {
+		t.Errorf("total %v with the price asked for again, want 4250", o.Total)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -65,12 +64,6 @@ func (e entry) equal(other entry) bool { return e.ID == other.ID && e.At.Equal(o
 
 type index = aggregate.Log[entry]
 
-// price is what an order costs a customer, as of a version of the product.
-type price struct {
-	Price   events.Money `json:"price"`
-	Version int          `json:"version"`
-}
-
 // orders is the store of orders.
 type orders struct {
 	store     *aggregate.Store
@@ -80,14 +73,9 @@ type orders struct {
 	archive   archive
 }
 
-// missingPrices says that a product's price is not in the replica.
-type missingPrices struct{ products []string }
-
-func (m *missingPrices) Error() string { return "no price for " + strings.Join(m.products, ", ") }
-
 // Place commits a new order and answers its first event; fresh is false if the
 // order exists already by the same request, and the event is the one that it
-// began with. Its error is errKeyReused, a *missingPrices, order.ErrCurrencies or the committer's.
+// began with. Its error is errKeyReused, a *lackedPrices, order.ErrCurrencies or the committer's.
 func (s *orders) Place(ctx context.Context, r placement) (created events.Event, fresh bool, err error) {
 	keys := []string{orderKey(r.id), allOrders, customerKey(r.CustomerID)}
 	for _, it := range r.Items {
@@ -110,7 +98,7 @@ func (s *orders) Place(ctx context.Context, r placement) (created events.Event, 
 			return nil // an attempt of this call, half failed, may have made it: fresh stays
 		}
 		fresh = true
-		prices, err := pricesOf(tx, r.Items)
+		prices, err := pricesOf(tx, r.Items, r.since)
 		if err != nil {
 			return err
 		}
@@ -138,26 +126,6 @@ func (s *orders) Place(ctx context.Context, r placement) (created events.Event, 
 		return history[0], false, nil
 	}
 	return created, fresh, err
-}
-
-func pricesOf(tx *aggregate.Tx, items []events.Item) (map[string]events.Money, error) {
-	prices := make(map[string]events.Money, len(items))
-	var missing []string
-	for _, it := range items {
-		p, err := aggregate.Get[price](tx, priceKey(it.ID))
-		if err != nil {
-			return nil, err
-		}
-		if p == nil {
-			missing = append(missing, it.ID)
-			continue
-		}
-		prices[it.ID] = p.Price
-	}
-	if missing != nil {
-		return nil, &missingPrices{missing}
-	}
-	return prices, nil
 }
 
 // appendEntry adds e to the indexes of those names, except where an attempt that
@@ -416,27 +384,6 @@ func (s *orders) List(ctx context.Context, name string, end, limit int, fits fun
 		}
 	}
 	return found, end, nil
-}
-
-// LearnPrices records prices in the replica. A price of an older version of the
-// product than is recorded changes nothing.
-func (s *orders) LearnPrices(ctx context.Context, learned map[string]price) error {
-	keys := make([]string, 0, len(learned))
-	for id := range learned {
-		keys = append(keys, priceKey(id))
-	}
-	return s.committer.Do(ctx, keys, func(tx *aggregate.Tx) error {
-		for id, p := range learned {
-			known, err := aggregate.Get[price](tx, priceKey(id))
-			if err != nil {
-				return err
-			}
-			if known == nil || known.Version < p.Version {
-				tx.Put(priceKey(id), &p)
-			}
-		}
-		return nil
-	})
 }
 
 // waiters are those who wait in this process for an order to end.
