@@ -134,6 +134,11 @@ func (f *flow) deadLetters(t *testing.T) {
 	f.theMail(t, f.Ended(t, early.OrderID))
 	f.counted(t, id, 7, 0, 3)
 
+	// As large as a broker takes, so that its letter can't hold all of it.
+	large := ghost
+	large.ID = "poison-large"
+	large.Data = []byte(`{"padding":"` + strings.Repeat("x", 900_000) + `",` + string(ghost.Data[1:]))
+	f.Publish(t, f.Inventory, large)
 	f.Publish(t, f.Order, version2)
 	f.Publish(t, f.Order, completed)
 	f.PublishRaw(t, f.Order, events.TopicOrders, "?metadata.rawPayload=true", "application/octet-stream", []byte(noEvent))
@@ -141,6 +146,7 @@ func (f *flow) deadLetters(t *testing.T) {
 		tooEarly:                                   "",
 		"order UNDECODABLE poison-wrong-type":      "",
 		"order CONTRADICTION poison-contradiction": "",
+		"order CONTRADICTION poison-large":         "",
 		"inventory VERSION poison-version":         "",
 		"inventory UNDECODABLE poison-empty":       "",
 		"notification UNDECODABLE poison-empty":    "",
@@ -148,6 +154,10 @@ func (f *flow) deadLetters(t *testing.T) {
 	})
 	if l := f.DeadLetter(t, letter["sidecar UNDELIVERED "]); string(l.Original) != noEvent {
 		t.Errorf("kept %q of %q", l.Original, noEvent)
+	}
+
+	if l := f.DeadLetter(t, letter["order CONTRADICTION poison-large"]); len(l.Original) != events.MaxOriginal || !l.Truncated {
+		t.Errorf("%d bytes are kept, cut off: %t", len(l.Original), l.Truncated)
 	}
 
 	t.Run("still poisonous", func(t *testing.T) {
@@ -165,6 +175,9 @@ func (f *flow) deadLetters(t *testing.T) {
 	t.Run("not to be sent", func(t *testing.T) {
 		if a := f.Redrive(t, letter["sidecar UNDELIVERED "], "ada", nil); a.Status != http.StatusUnprocessableEntity {
 			t.Errorf("bytes that are no event: %s", a)
+		}
+		if a := f.Redrive(t, letter["order CONTRADICTION poison-large"], "ada", nil); a.Status != http.StatusUnprocessableEntity {
+			t.Errorf("the beginning of an event: %s", a)
 		}
 		for name, id := range letter {
 			if strings.HasPrefix(name, "order UNDECODABLE") || name == tooEarly {

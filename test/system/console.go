@@ -11,17 +11,18 @@ import (
 
 // DeadLetter is what console keeps of an event that was given up.
 type DeadLetter struct {
-	LetterID string           `json:"letterId"`
-	Status   string           `json:"status"` // OPEN, REDRIVEN or DISCARDED
-	Service  string           `json:"service"`
-	Topic    string           `json:"topic"`
-	Cause    string           `json:"cause"`
-	Reason   string           `json:"reason"`
-	Event    events.EventName `json:"event"`
-	Attempts int              `json:"attempts"`
-	Redrives int              `json:"redrives"`
-	Original []byte           `json:"original"` // only of one that was asked for by its id
-	Audit    []struct {
+	LetterID  string           `json:"letterId"`
+	Status    string           `json:"status"` // OPEN, REDRIVEN or DISCARDED
+	Service   string           `json:"service"`
+	Topic     string           `json:"topic"`
+	Cause     string           `json:"cause"`
+	Reason    string           `json:"reason"`
+	Event     events.EventName `json:"event"`
+	Attempts  int              `json:"attempts"`
+	Redrives  int              `json:"redrives"`
+	Truncated bool             `json:"truncated"`
+	Original  []byte           `json:"original"` // only of one that was asked for by its id
+	Audit     []struct {
 		Who  string `json:"who"`
 		What string `json:"what"`
 		Note string `json:"note"`
