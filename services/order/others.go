@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	dapr "github.com/dapr/go-sdk/client"
 
@@ -18,6 +19,10 @@ import (
 
 // errInventory: inventory could not be asked for prices.
 var errInventory = errors.New("inventory does not answer")
+
+// effectsTimeout is how long the sweep waits for others: one that hangs is not to
+// keep the orders that need nothing of it.
+const effectsTimeout = 2 * time.Second
 
 // maxAsked is how many products or orders a service tells about in one answer.
 const maxAsked = 100
@@ -63,6 +68,8 @@ func (o others) prices(ctx context.Context, products []string) (map[string]price
 // effects asks inventory and notification what they have on record about
 // orders, at most maxAsked. One that neither has heard of is not in the answer.
 func (o others) effects(ctx context.Context, ids []string) (map[string]order.Effects, error) {
+	ctx, cancel := context.WithTimeout(ctx, effectsTimeout)
+	defer cancel()
 	query := url.Values{"orderId": ids}
 	var held struct {
 		Reservations []struct {

@@ -26,8 +26,8 @@ func newOutbox(p *pubsub.Publisher, log *slog.Logger) *outbox {
 }
 
 // publish waits for the broker's word: for those who can try again.
-func (o *outbox) publish(ctx context.Context, e events.Event) error {
-	return o.publisher.Publish(ctx, e)
+func (o *outbox) publish(ctx context.Context, evs ...events.Event) error {
+	return o.publisher.Publish(ctx, evs...)
 }
 
 // publishSoon does not: the client's request is done once it is committed.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"orderflow/events"
 	"orderflow/internal/aggregate"
 	"orderflow/services/order/internal/order"
 )
@@ -38,14 +39,19 @@ type sweep struct {
 
 type open struct {
 	entry
-	Told time.Time `json:"told,omitzero"` // when its last event was last told again
+	Told  time.Time `json:"told,omitzero"`   // when its last event was last told again
+	Times int       `json:"times,omitempty"` // and how often it was
 }
+
+// maxDoubled bounds how often the pause between two times of telling an event is
+// doubled. Who is behind with a long queue is not helped by a longer one.
+const maxDoubled = 3
 
 // sweeper sees to it that every order comes to its end and every end has its
 // effects, whatever was lost on the way: events of which the broker's word was
 // good and worthless, answers, whole processes between a commit and a publish.
 // It tells an order's last event again, under the same id, until the other
-// services have on record what follows from it.
+// services have on record what follows from it, at growing intervals.
 //
 // Any number of processes may run one: the document says who sweeps. Should two
 // do it at once, they tell the same events twice, which changes nothing.
@@ -200,53 +206,71 @@ func (s *sweeper) examine(ctx context.Context, orders []open) ([]open, error) {
 		effects = nil
 	}
 	var still []open
+	var told []int // of still
+	var tell []events.Event
 	for i, o := range orders {
-		stays, err := s.advance(ctx, &o, docs[keys[i]], effects)
+		stays, last, err := s.advance(ctx, &o, docs[keys[i]], effects)
 		if err != nil { // of this order: the others are not to wait for it
 			s.log.ErrorContext(ctx, "the sweep can't advance an order", "order_id", o.ID, "error", err)
+		}
+		if last != nil {
+			told, tell = append(told, len(still)), append(tell, *last)
 		}
 		if stays {
 			still = append(still, o)
 		}
 	}
+	if err := s.outbox.publish(ctx, tell...); err != nil {
+		s.log.WarnContext(ctx, "the sweep can't publish", "events", len(tell), "error", err)
+		return still, nil // all are told again: some were, but the broker is in trouble
+	}
+	for _, i := range told {
+		still[i].Told = s.orders.now()
+		still[i].Times++
+	}
 	return still, nil
 }
 
-// advance takes the next step about one order, and says whether it stays open.
-func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Document, effects map[string]order.Effects) (stays bool, err error) {
+// advance takes the next step about one order, and says whether it stays open and
+// which event is to be told again, if one is.
+func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Document, effects map[string]order.Effects) (stays bool, tell *events.Event, err error) {
 	history, err := historyOf(doc, entry.ID)
 	if errors.Is(err, errArchived) {
-		return false, nil // it was settled before
+		return false, nil, nil // it was settled before
 	}
 	if errors.Is(err, errNotFound) {
-		return s.orders.now().Sub(entry.At) < voidAfter, nil
+		return s.orders.now().Sub(entry.At) < voidAfter, nil, nil
 	}
 	if err != nil {
-		return true, err
+		return true, nil, err
 	}
 	o, err := order.Fold(history)
 	if err != nil {
-		return true, err
+		return true, nil, err
 	}
 	var known *order.Effects
 	if effects != nil {
 		e := effects[entry.ID]
 		known = &e
 	}
+	if !entry.Told.After(o.UpdatedAt) {
+		entry.Times = 0 // that was another event
+	}
+	patience := s.patience
+	patience.Effect <<= min(entry.Times, maxDoubled)
 	last := history[len(history)-1]
-	switch o.Next(known, entry.Told, s.orders.now(), s.patience) {
+	switch o.Next(known, entry.Told, s.orders.now(), patience) {
 	case order.Settled:
-		return false, nil
+		return false, nil, nil
 	case order.GiveUp:
 		if _, last, err = s.orders.Change(ctx, entry.ID, order.Order.TimeOut); err != nil {
-			return true, err
+			return true, nil, err
 		}
 		s.log.WarnContext(ctx, "order timed out", "order_id", entry.ID)
-		fallthrough
+		return true, &last, nil
 	case order.Tell:
-		entry.Told = s.orders.now()
-		s.outbox.publishSoon(ctx, last)
+		return true, &last, nil
 	case order.Wait:
 	}
-	return true, nil
+	return true, nil, nil
 }

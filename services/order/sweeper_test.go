@@ -111,6 +111,8 @@ func TestSweepTellsUntilTheEffectsAreThere(t *testing.T) {
 			b.want(b.sweep(s), id+":1:ORDER_CREATED")
 			b.want(b.sweep(s)) // told just now
 			b.now = b.now.Add(8 * time.Second)
+			b.want(b.sweep(s)) // told once, and given twice the time
+			b.now = b.now.Add(8 * time.Second)
 			b.want(b.sweep(s), id+":1:ORDER_CREATED")
 
 			if _, _, err := b.orders.Change(t.Context(), id, order.Order.Reserved); err != nil {
@@ -120,7 +122,7 @@ func TestSweepTellsUntilTheEffectsAreThere(t *testing.T) {
 			b.now = b.now.Add(8 * time.Second)
 			b.want(b.sweep(s), id+":2:ORDER_COMPLETED")
 			b.effects[id] = order.Effects{Stock: true}
-			b.now = b.now.Add(8 * time.Second)
+			b.now = b.now.Add(16 * time.Second)
 			b.want(b.sweep(s), id+":2:ORDER_COMPLETED")
 			b.effects[id] = order.Effects{Stock: true, Notified: true}
 			b.now = b.now.Add(8 * time.Second)
