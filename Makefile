@@ -39,12 +39,13 @@ test: build unit ## unit tests, then the flow test on real processes (BROKER=, S
 # SEED= draws a new one. FAULTS= is all of them, or names and groups with commas
 # between (test/faults/kinds_test.go): kill,restart,repeat,zombie,short.
 faults: build ## break the running system at random moments, then count (TRIALS=, SEED=, FAULTS=)
-	BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -v -timeout 0 ./test/faults -trials $(or $(TRIALS),20) -seed $(or $(SEED),0) -faults '$(FAULTS)'
+	BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -v -timeout 0 ./test/faults -trials $(or $(TRIALS),20) -seed $(or $(SEED),0) -faults '$(FAULTS)' -recovery $(or $(RECOVERY),15s)
 
 .PHONY: faults-short
 faults-short: ## one trial of the most telling faults with a known seed, and one with a new one
-	@$(MAKE) --no-print-directory faults TRIALS=1 SEED=1 FAULTS=short
-	@$(MAKE) --no-print-directory faults TRIALS=1 SEED= FAULTS=short
+	@# What counts here is what is lost or doubled. Times are for a quiet machine.
+	@$(MAKE) --no-print-directory faults TRIALS=1 SEED=1 FAULTS=short RECOVERY=60s
+	@$(MAKE) --no-print-directory faults TRIALS=1 SEED= FAULTS=short RECOVERY=60s
 
 .PHONY: unit
 unit: ## unit and contract tests of all modules, shuffled, with the race detector
