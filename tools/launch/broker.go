@@ -112,7 +112,7 @@ func serveBroker(dir, address string, log server.Logger) (*server.Server, error)
 		StoreDir:   dir,
 		// The server acknowledges before the disk has it; what a killed server wrote
 		// is with the system and safe, and a power cut costs at most this (default: 2
-		// minutes). Publishers then publish again: see DESIGN, rule 2.
+		// minutes). Publishers then publish again: see README.md, rule 2.
 		SyncInterval: time.Second,
 		NoSigs:       true,
 	})
