@@ -19,6 +19,7 @@ package aggregate
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -51,6 +52,18 @@ type Document struct {
 	Key   string
 	Value []byte
 	ETag  string
+}
+
+// Value is what the document holds, or nil if its key does not exist.
+func Value[T any](d Document) (*T, error) {
+	if d.ETag == "" {
+		return nil, nil
+	}
+	v := new(T)
+	if err := json.Unmarshal(d.Value, v); err != nil {
+		return nil, fmt.Errorf("document %s can't be read: %w", d.Key, err)
+	}
+	return v, nil
 }
 
 // Store is a Dapr state store with transactions and ETags.

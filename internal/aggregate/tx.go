@@ -53,12 +53,12 @@ func Get[T any](tx *Tx, key string) (*T, error) {
 		return nil, fmt.Errorf("aggregate: key %s was not named by the command", key)
 	}
 	if e.value == nil {
-		if e.doc.ETag == "" {
-			return nil, nil
+		v, err := Value[T](e.doc)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrFault, err)
 		}
-		v := new(T)
-		if err := json.Unmarshal(e.doc.Value, v); err != nil {
-			return nil, fmt.Errorf("%w: document %s can't be read: %w", ErrFault, key, err)
+		if v == nil {
+			return nil, nil
 		}
 		e.value = v
 	}

@@ -2,7 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -295,14 +294,15 @@ func (s *letters) list(ctx context.Context, end, limit int, fits func(letter) bo
 }
 
 func read[T any](doc aggregate.Document) (T, error) {
-	var v T
-	if doc.ETag == "" {
-		return v, errNotFound
+	v, err := aggregate.Value[T](doc)
+	if err == nil && v == nil {
+		err = errNotFound
 	}
-	if err := json.Unmarshal(doc.Value, &v); err != nil {
-		return v, fmt.Errorf("document %s can't be read: %w", doc.Key, err)
+	if err != nil {
+		var none T
+		return none, err
 	}
-	return v, nil
+	return *v, nil
 }
 
 // errNotRedrivable: the event can't be sent as it came, or as it was mended.

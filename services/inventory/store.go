@@ -2,7 +2,6 @@ package inventory
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -189,7 +188,7 @@ func (inv *inventory) Products(ctx context.Context, ids ...string) (map[string]p
 	}
 	products := make(map[string]product, len(ids))
 	for i, id := range ids {
-		p, err := read[product](docs[keys[i]])
+		p, err := aggregate.Value[product](docs[keys[i]])
 		if err != nil {
 			return nil, err
 		}
@@ -213,7 +212,7 @@ func (inv *inventory) Reservations(ctx context.Context, orderIDs []string) ([]st
 	}
 	found := []stock.Reservation{}
 	for _, key := range keys {
-		r, err := read[stock.Reservation](docs[key])
+		r, err := aggregate.Value[stock.Reservation](docs[key])
 		if err != nil {
 			return nil, err
 		}
@@ -232,7 +231,7 @@ func (inv *inventory) List(ctx context.Context, end, limit int) (products []stoc
 	if err != nil {
 		return nil, 0, err
 	}
-	ids, err := read[index](docs[indexKey])
+	ids, err := aggregate.Value[index](docs[indexKey])
 	if err != nil || ids == nil {
 		return nil, 0, err
 	}
@@ -268,16 +267,4 @@ func (inv *inventory) Ledger(ctx context.Context, id string, end, limit int) (mo
 	end = min(end, p.Ledger.Len(ledgerPages(id)))
 	movements, err = aggregate.Newest(ctx, inv.store, p.Ledger, ledgerPages(id), end, limit)
 	return movements, end - len(movements), err
-}
-
-// read is the value of a document, nil if there is none.
-func read[T any](d aggregate.Document) (*T, error) {
-	if d.ETag == "" {
-		return nil, nil
-	}
-	v := new(T)
-	if err := json.Unmarshal(d.Value, v); err != nil {
-		return nil, fmt.Errorf("document %s can't be read: %w", d.Key, err)
-	}
-	return v, nil
 }

@@ -314,15 +314,15 @@ func (s *orders) Histories(ctx context.Context, ids []string) (histories map[str
 
 // index is the index of that name, empty if there is none yet.
 func (s *orders) index(ctx context.Context, name string) (index, error) {
-	var log index
 	docs, err := s.store.Load(ctx, name)
-	if err != nil || docs[name].ETag == "" {
-		return log, err
+	if err != nil {
+		return index{}, err
 	}
-	if err := json.Unmarshal(docs[name].Value, &log); err != nil {
-		return log, fmt.Errorf("index %s can't be read: %w", name, err)
+	log, err := aggregate.Value[index](docs[name])
+	if err != nil || log == nil {
+		return index{}, err
 	}
-	return log, nil
+	return *log, nil
 }
 
 // Find is the order as it stands. Its error is errNotFound or the store's.
