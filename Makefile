@@ -6,6 +6,8 @@ BROKER ?= nats
 STATE  ?= sqlite
 # Where `make check` looks vulnerabilities up; a mirror or a copy will do (file:///...).
 GOVULNDB ?= https://vuln.go.dev
+# From when on an event's schema may only be added to; until then it was a draft.
+SCHEMAS_PUBLISHED = 2026-11-24T00:00:00Z
 
 # The race detector needs C. Go switches cgo off where it finds no C compiler.
 RACE = $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
@@ -55,7 +57,7 @@ unit: ## unit and contract tests of all modules, shuffled, with the race detecto
 
 .PHONY: check
 # tools/daprd is not vetted: that would go through all of Dapr, for one file.
-check: ## format, vet, staticcheck, vulnerabilities, unit tests
+check: ## format, vet, staticcheck, schemas, vulnerabilities, unit tests
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 		if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
@@ -63,6 +65,7 @@ check: ## format, vet, staticcheck, vulnerabilities, unit tests
 	@mkdir -p bin && go -C tools build -o ../bin/ tool
 	bin/staticcheck ./...
 	cd tools && ../bin/staticcheck ./...
+	@go -C tools run ./schemacheck -dir ../events/schemas -published $(SCHEMAS_PUBLISHED)
 	@tools/vulncheck.sh $(GOVULNDB) . tools
 	@$(MAKE) --no-print-directory unit
 
