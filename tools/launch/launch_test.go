@@ -462,6 +462,38 @@ func TestKeepStartsAgainWhatDies(t *testing.T) {
 	st.nobodyIsLeft()
 }
 
+// An app can be kept from starting at all, so that it comes when the others have
+// long been at work.
+func TestAppThatIsHeldDownStartsLate(t *testing.T) {
+	st := newStage(t)
+	held := filepath.Join(st.dir, "data", "down", "order")
+	if err := os.MkdirAll(filepath.Dir(held), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(held, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := st.launch("-keep")
+	if before := st.ready(r); before.Apps[0].PID != 0 || before.Apps[0].DaprdPID != 0 || before.Apps[1].PID == 0 {
+		t.Errorf("ready with %+v, want all but %s running", before.Apps, before.Apps[0].ID)
+	}
+	if err := os.Remove(held); err != nil {
+		t.Fatal(err)
+	}
+	st.eventually("order and its sidecar run", func() bool {
+		now, err := st.status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return now.Apps[0].PID != 0 && alive(now.Apps[0].PID) && alive(now.Apps[0].DaprdPID)
+	})
+	r.interrupt()
+	if err := st.ended(r); err != nil {
+		t.Error(err)
+	}
+	st.nobodyIsLeft()
+}
+
 func TestSecondSignalKills(t *testing.T) {
 	st := newStage(t)
 	t.Setenv("LAUNCH_TEST_TROUBLE", "order:stubborn")

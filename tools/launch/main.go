@@ -67,7 +67,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	flags.StringVar(&s.daprd, "daprd", "", "sidecar `program` (default: daprd beside this one)")
 	flags.BoolVar(&s.freePorts, "free-ports", false, "use free ports throughout, also in place of those fixed in the run file")
 	flags.BoolVar(&s.seed, "seed", false, "create two products to order if there is none")
-	flags.BoolVar(&s.keep, "keep", false, "start again what dies, as an orchestrator does, instead of ending; a file of its name\n(inventory, inventory-sidecar, broker) in the data directory's down/ holds that back")
+	flags.BoolVar(&s.keep, "keep", false, "start again what dies, as an orchestrator does, instead of ending; a file of its name\n(inventory, inventory-sidecar, broker) in the data directory's down/ holds that back,\nan app's also its first start")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, usage)
 		flags.PrintDefaults()
@@ -173,9 +173,12 @@ func run(running, patient context.Context, s settings, out io.Writer) (err error
 			if !s.keep {
 				return died.reason()
 			}
-			if err := sys.revive(died); err != nil {
-				return err
-			}
+			err = sys.revive(died)
+		case a := <-sys.late:
+			err = sys.startLate(running, a)
+		}
+		if err != nil && running.Err() == nil {
+			return err
 		}
 	}
 }

@@ -30,8 +30,8 @@ type appStatus struct {
 	URL      string `json:"url"`
 	DaprHTTP string `json:"daprHTTP"` // URL
 	DaprGRPC string `json:"daprGRPC"` // host:port
-	PID      int    `json:"pid"`
-	DaprdPID int    `json:"daprdPid"`
+	PID      int    `json:"pid"`      // 0 if it is held down from the start
+	DaprdPID int    `json:"daprdPid"` // the same
 }
 
 type mailStatus struct {
@@ -50,9 +50,12 @@ func (s *system) status() status {
 		st.NATSURL, st.BrokerPID = s.broker.url, s.broker.process.pid()
 	}
 	for _, a := range s.apps {
-		each := appStatus{ID: a.AppID, URL: a.url(), DaprHTTP: a.sidecarHTTP(), DaprGRPC: loopback(a.DaprGRPCPort), DaprdPID: a.sidecar.pid()}
+		each := appStatus{ID: a.AppID, URL: a.url(), DaprHTTP: a.sidecarHTTP(), DaprGRPC: loopback(a.DaprGRPCPort)}
 		if a.process != nil {
 			each.PID = a.process.pid()
+		}
+		if a.sidecar != nil {
+			each.DaprdPID = a.sidecar.pid()
 		}
 		st.Apps = append(st.Apps, each)
 	}

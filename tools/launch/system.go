@@ -55,6 +55,7 @@ type system struct {
 	mailPorts  [2]int // SMTP, HTTP
 
 	deaths chan *process // those that ended without being asked to
+	late   chan *app     // those that were held down at the start, and no longer are
 
 	mu   sync.Mutex // guards logs: apps are started side by side
 	logs []*os.File
@@ -110,6 +111,7 @@ func newSystem(s settings, out *console, lookup func(string) (string, bool)) (_ 
 		apiToken: getenv("DAPR_API_TOKEN"),
 		appToken: getenv("APP_API_TOKEN"),
 		deaths:   make(chan *process, 2*len(apps)+1),
+		late:     make(chan *app, len(apps)),
 	}
 	defer func() {
 		if err != nil {
@@ -181,18 +183,26 @@ func (s *system) start(ctx context.Context) error {
 		return err
 	}
 
-	ctx, cancel := context.WithCancelCause(ctx)
+	running := func() bool { return ctx.Err() == nil }
+	starting, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var all sync.WaitGroup
 	for _, a := range s.apps {
+		if s.settings.keep && s.isHeldDown(a.AppID) {
+			go func() {
+				s.awaitRelease(a.AppID, running)
+				s.late <- a
+			}()
+			continue
+		}
 		all.Go(func() {
-			if err := s.startApp(ctx, a); err != nil {
+			if err := s.startApp(starting, a); err != nil {
 				cancel(err) // the first one is the reason, the others follow from it
 			}
 		})
 	}
 	all.Wait()
-	return context.Cause(ctx)
+	return context.Cause(starting)
 }
 
 func (s *system) startBroker(ctx context.Context) (err error) {
@@ -328,20 +338,36 @@ func (s *system) startWatched(sp spec) (*process, error) {
 		}
 		if s.settings.keep {
 			time.Sleep(time.Until(p.begun.Add(restartPause)))
-			for s.isHeldDown(p) && !p.stopping.Load() {
-				time.Sleep(20 * time.Millisecond)
-			}
+			s.awaitRelease(p.name, func() bool { return !p.stopping.Load() })
 		}
 		s.deaths <- p
 	}()
 	return p, nil
 }
 
-// isHeldDown says whether there is a file that keeps a process that died from
-// being started again.
-func (s *system) isHeldDown(p *process) bool {
-	_, err := os.Stat(filepath.Join(s.settings.data, "down", strings.ReplaceAll(p.name, " ", "-")))
+// awaitRelease waits while the process is held down, for as long as somebody wants
+// it started.
+func (s *system) awaitRelease(name string, wanted func() bool) {
+	for s.isHeldDown(name) && wanted() {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// isHeldDown says whether there is a file that keeps a process from being
+// started: again, if it died, or at all, if it is an app (with its sidecar) and the
+// file was there first.
+func (s *system) isHeldDown(name string) bool {
+	_, err := os.Stat(filepath.Join(s.settings.data, "down", strings.ReplaceAll(name, " ", "-")))
 	return err == nil
+}
+
+// startLate starts an app that was held down at the start.
+func (s *system) startLate(ctx context.Context, a *app) error {
+	s.console.say("%s is no longer held down and is started", a.AppID)
+	if err := s.startApp(ctx, a); err != nil {
+		return err
+	}
+	return s.writeStatus()
 }
 
 // revive starts a process that died again, in its place: with the same arguments,
