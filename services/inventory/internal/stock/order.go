@@ -165,6 +165,7 @@ func (o Order) Ship(at time.Time) Decision {
 	case o.Record.Status == Reserved:
 		record = *o.Record
 	case o.Record.Status == Shipped:
+		d.Facts = o.lowFacts()
 		return d
 	default:
 		d.Oddity = fmt.Sprintf("order completed that is %s: nothing is shipped", o.Record.Status)
@@ -174,7 +175,7 @@ func (o Order) Ship(at time.Time) Decision {
 		d.Moves = append(d.Moves, p.ship(o.ID, at))
 	}
 	record.Status, record.SettledAt = Shipped, at
-	d.Record = &record
+	d.Record, d.Facts = &record, o.lowFacts()
 	return d
 }
 
@@ -199,6 +200,7 @@ func (o Order) Release(at time.Time) (Decision, error) {
 		d.Oddity = "order cancelled that is SHIPPED: nothing is given back"
 	}
 	d.Moves = o.giveBack(o.holding(), at)
+	d.Facts = append(d.Facts, o.lowFacts()...)
 	return d, nil
 }
 
@@ -263,8 +265,8 @@ func (r *Reservation) Answers() []Fact {
 }
 
 // lowFacts tells of the products whose stock this order made low, as long as it
-// is: the first time and whenever the order's creation comes again, for the
-// notice may have been lost.
+// is: when the order takes it and again when the order ends, for the notice may
+// have been lost although the broker took it. An order does end.
 func (o Order) lowFacts() []Fact {
 	var facts []Fact
 	for _, it := range o.Items {

@@ -117,6 +117,8 @@ func TestDecisions(t *testing.T) {
 
 		{"completed", enough, []string{"cup", "pot"}, record(Reserved), ship,
 			Shipped, false, "shipped 2 cup, shipped 1 pot", "", false},
+		{"completed: the notice of low stock once more", map[string]int64{"cup": 4, "pot": 10}, []string{"cup", "pot"}, record(Reserved), ship,
+			Shipped, false, "shipped 2 cup, shipped 1 pot", "cup:3:STOCK_LOW", false},
 		{"half shipped: the rest", enough, []string{"pot"}, record(Reserved), ship,
 			Shipped, false, "shipped 1 pot", "", false},
 		{"half shipped, and held once more: a leftover", enough, []string{"cup", "pot"}, other, ship,
