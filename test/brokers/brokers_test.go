@@ -18,7 +18,7 @@ var only = flag.String("server", "", "only the server of this name")
 // neither a process nor a file.
 func TestServers(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(kinds)) {
-		if *only != "" && name != *only {
+		if *only != "" && name != *only || name == "mongodb" {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -74,12 +74,28 @@ func TestMissingSaysWhatToDo(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Chdir(t.TempDir())
 	for name, want := range map[string]string{
-		"redis": "redis-server is not installed", "kafka": "java is not installed", "aws": "no dapr.yaml", "oracle": "no test knows",
+		"redis": "redis-server is not installed", "kafka": "java is not installed", "moto": "no dapr.yaml", "fauxqs": "node is not installed", "mongodb": "no package", "oracle": "no test knows",
 	} {
 		if err := Missing(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", name, err, want)
-		} else if name != "oracle" && !strings.Contains(err.Error(), "make brokers") {
+		} else if kinds[name].command != nil && !strings.Contains(err.Error(), "make brokers SERVERS="+name) {
 			t.Errorf("%s: %v does not say what to do", name, err)
+		}
+	}
+}
+
+// A folder that is added has a server that tests can start, or none on purpose.
+func TestEveryFolderHasItsServer(t *testing.T) {
+	for _, pattern := range []string{"../../components/broker/*", "../../components/state/*"} {
+		folders, err := filepath.Glob(pattern)
+		if err != nil || len(folders) < 5 {
+			t.Fatalf("%s: %v %v", pattern, folders, err)
+		}
+		for _, folder := range folders {
+			name := ServerOf(filepath.Base(folder))
+			if _, ok := kinds[name]; !ok && name != "" {
+				t.Errorf("%s: there is no server %s", folder, name)
+			}
 		}
 	}
 }

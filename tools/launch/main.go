@@ -55,8 +55,9 @@ Environment:
                                   KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD
   RABBITMQ_URL, MQTT_URL          for --broker rabbitmq, --broker mqtt
   POSTGRES_URL, MONGODB_URL       for --state postgres, --state mongodb
-  AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
-                                  for --broker snssqs, --state dynamodb
+  AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
+                                  for --broker snssqs, --state dynamodb; AWS_ENDPOINT_URL_SNS and
+                                  AWS_ENDPOINT_URL_DYNAMODB for imitations of them
   OTEL_EXPORTER_OTLP_...          handed to services and sidecars
   NO_COLOR                        names without colours
 `

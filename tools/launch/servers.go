@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
-	"net/url"
 	"strings"
 	"time"
 )
@@ -31,7 +31,7 @@ var externals = map[string]external{
 			"KAFKA_BROKERS": "localhost:9092", "KAFKA_AUTH_TYPE": "none",
 			"KAFKA_SASL_MECHANISM": "", "KAFKA_SASL_USERNAME": "", "KAFKA_SASL_PASSWORD": "",
 		},
-		help: "start one (`docker run -p 9092:9092 -e KAFKA_NUM_PARTITIONS=12 apache/kafka:4.1.2`), or set KAFKA_BROKERS=host:port,... and, with a password, KAFKA_AUTH_TYPE=password and KAFKA_SASL_...",
+		help: "start one (`docker run -p 9092:9092 apache/kafka:4.1.2`), or set KAFKA_BROKERS=host:port,... and, with a password, KAFKA_AUTH_TYPE=password and KAFKA_SASL_...",
 	},
 	"rabbitmq": {
 		address:  "RABBITMQ_URL",
@@ -53,19 +53,20 @@ var externals = map[string]external{
 		defaults: map[string]string{"MONGODB_URL": "mongodb://localhost:27017/?replicaSet=rs0"},
 		help:     "start one as a replica set, which transactions need (docs/brokers.md), or set MONGODB_URL=mongodb://user:password@host:port/?replicaSet=name",
 	},
-	"snssqs":   awsService,
-	"dynamodb": awsService,
+	"snssqs":   awsService("AWS_ENDPOINT_URL_SNS", "http://localhost:4566", "start an imitation (`npx fauxqs`)"),
+	"dynamodb": awsService("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:5000", "start an imitation (`moto_server`, of Python's moto[server]) and make the table (docs/brokers.md)"),
 }
 
-// awsService is real AWS as soon as AWS_ENDPOINT_URL is set to nothing, and then by
-// whatever credentials the environment has.
-var awsService = external{
-	address: "AWS_ENDPOINT_URL",
-	defaults: map[string]string{
-		"AWS_ENDPOINT_URL": "http://localhost:5000", "AWS_REGION": "eu-central-1",
-		"AWS_ACCESS_KEY_ID": "orderflow", "AWS_SECRET_ACCESS_KEY": "orderflow",
-	},
-	help: "start an imitation (`pip install 'moto[server]'`, `moto_server`) and make the table of docs/brokers.md; or, for AWS itself, set AWS_ENDPOINT_URL to nothing and AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+// awsService is an imitation on this machine, or AWS itself if the variable named
+// endpoint is set to nothing, and then by whatever rights the environment gives.
+func awsService(endpoint, usual, help string) external {
+	return external{
+		address: endpoint,
+		defaults: map[string]string{
+			endpoint: usual, "AWS_REGION": "eu-central-1", "AWS_ACCESS_KEY_ID": "orderflow", "AWS_SECRET_ACCESS_KEY": "orderflow",
+		},
+		help: help + "; or, for AWS itself, set " + endpoint + " to nothing, and AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+	}
 }
 
 // checkExternal returns the sidecars' variables for a broker or store that has
@@ -104,19 +105,20 @@ var usualPorts = map[string]string{"amqp": "5672", "amqps": "5671", "mqtt": "188
 // host:port. Its error does not repeat the address, which may hold a password.
 func firstHost(address string) (string, error) {
 	port := ""
-	if scheme, _, ok := strings.Cut(address, "://"); ok {
-		u, err := url.Parse(address)
-		if err != nil {
-			return "", fmt.Errorf("not a URL")
+	// By hand: net/url does not take the several hosts that MongoDB's have.
+	if scheme, rest, ok := strings.Cut(address, "://"); ok {
+		port = usualPorts[scheme]
+		if i := strings.IndexAny(rest, "/?"); i >= 0 {
+			rest = rest[:i]
 		}
-		address, port = u.Host, usualPorts[scheme]
+		address = rest[strings.LastIndex(rest, "@")+1:]
 	}
 	address, _, _ = strings.Cut(address, ",")
 	if _, _, err := net.SplitHostPort(address); err == nil {
 		return address, nil
 	}
-	if port == "" {
-		return "", fmt.Errorf("no port in it")
+	if port == "" || address == "" {
+		return "", errors.New("it names no host and port")
 	}
 	return net.JoinHostPort(strings.Trim(address, "[]"), port), nil
 }
