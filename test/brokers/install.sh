@@ -8,7 +8,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$(cd "$here/../.." && pwd)/bin/brokers
-moto=5.2.5 fauxqs=2.4.1
+moto=5.2.5 fauxqs=1.9.2
 
 known="fauxqs kafka mosquitto moto postgres rabbitmq redis"
 for name in "$@"; do
