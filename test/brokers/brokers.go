@@ -9,7 +9,7 @@
 //	mosquitto  Mosquitto                       broker mqtt
 //	postgres   PostgreSQL                      store postgres
 //	fauxqs     an imitation of AWS             broker snssqs
-//	moto       another one                     store dynamodb
+//	ministack  another one                     store dynamodb
 //	mongodb    none that can be had            store mongodb
 //
 // What is installed is run, nothing is downloaded: `make brokers` installs. A test
@@ -78,7 +78,7 @@ var kinds = map[string]kind{
 	"mosquitto": mosquitto,
 	"postgres":  postgres,
 	"fauxqs":    fauxqs,
-	"moto":      moto,
+	"ministack": ministack,
 	"mongodb":   {missing: func() error { return errNoMongoDB }},
 }
 
@@ -97,7 +97,7 @@ func ServerOf(folder string) string {
 	case "snssqs":
 		return "fauxqs"
 	case "dynamodb":
-		return "moto"
+		return "ministack"
 	case "nats", "sqlite":
 		return ""
 	}

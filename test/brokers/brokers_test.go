@@ -77,7 +77,7 @@ func TestMissingSaysWhatToDo(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Chdir(t.TempDir())
 	for name, want := range map[string]string{
-		"redis": "redis-server is not installed", "kafka": "java is not installed", "moto": "no dapr.yaml", "fauxqs": "node is not installed", "mongodb": "no package", "oracle": "no test knows",
+		"redis": "redis-server is not installed", "kafka": "java is not installed", "ministack": "no dapr.yaml", "fauxqs": "node is not installed", "mongodb": "no package", "oracle": "no test knows",
 	} {
 		if err := Missing(name); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %s", name, err, want)

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Installs the servers that tests start (package test/brokers): what Debian and Ubuntu
 # have as packages, and in bin/brokers Apache Kafka's jars and two imitations of AWS
-# (fauxqs from npm, moto in a Python environment). Starts nothing, and is done at once if everything is there.
+# (fauxqs from npm, ministack in a Python environment). Starts nothing, and is done at once if everything is there.
 #
 #   install.sh              all of them
 #   install.sh kafka redis  only these
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$(cd "$here/../.." && pwd)/bin/brokers
-moto=5.2.5 fauxqs=1.9.2
+ministack=1.5.33 fauxqs=1.9.2
 
-known="fauxqs kafka mosquitto moto postgres rabbitmq redis"
+known="fauxqs kafka ministack mosquitto postgres rabbitmq redis"
 for name in "$@"; do
 	case " $known " in
 	*" $name "*) ;;
@@ -36,7 +36,7 @@ if wanted fauxqs; then
 	need node nodejs
 	need npm npm
 fi
-if wanted moto; then
+if wanted ministack; then
 	need python3 python3
 	python3 -c 'import ensurepip' 2>/dev/null || packages+=(python3-venv)
 fi
@@ -66,7 +66,7 @@ EOF
 	"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
 fi
 
-# What is made in a folder beside its place and then moved is there whole or not at all.
+# What is made beside its place and then moved there is whole or not there at all.
 if wanted kafka && ! cmp -s "$here/kafka.xml" "$bin/kafka/kafka.xml"; then
 	echo "fetching Apache Kafka"
 	rm -rf "$bin/kafka" "$bin/kafka.new"
@@ -88,11 +88,11 @@ if wanted fauxqs && [ "$(cat "$bin/fauxqs/version" 2>/dev/null)" != "$fauxqs" ];
 	echo "$fauxqs" >"$bin/fauxqs.new/version"
 	mv "$bin/fauxqs.new" "$bin/fauxqs"
 fi
-if wanted moto && [ "$(cat "$bin/moto/version" 2>/dev/null)" != "$moto" ]; then
-	echo "fetching moto $moto"
-	rm -rf "$bin/moto"
+if wanted ministack && [ "$(cat "$bin/ministack/version" 2>/dev/null)" != "$ministack" ]; then
+	echo "fetching ministack $ministack"
+	rm -rf "$bin/ministack" # not made elsewhere and moved: its programs hold its path
 	mkdir -p "$bin"
-	python3 -m venv "$bin/moto"
-	"$bin/moto/bin/pip" install -q --disable-pip-version-check "moto[server]==$moto"
-	echo "$moto" >"$bin/moto/version"
+	python3 -m venv "$bin/ministack"
+	"$bin/ministack/bin/pip" install -q --disable-pip-version-check "ministack==$ministack"
+	echo "$ministack" >"$bin/ministack/version"
 fi

@@ -54,7 +54,7 @@ var externals = map[string]external{
 		help:     "start one as a replica set, which transactions need (docs/brokers.md), or set MONGODB_URL=mongodb://user:password@host:port/?replicaSet=name",
 	},
 	"snssqs":   awsService("AWS_ENDPOINT_URL_SNS", "http://localhost:4566", "start an imitation (`npx fauxqs`)"),
-	"dynamodb": awsService("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:5000", "start an imitation (`moto_server`, of Python's moto[server]) and make the table (docs/brokers.md)"),
+	"dynamodb": awsService("AWS_ENDPOINT_URL_DYNAMODB", "http://localhost:4567", "start an imitation (`pip install ministack`, `GATEWAY_PORT=4567 ministack`) and make the table (docs/brokers.md)"),
 }
 
 // awsService is an imitation on this machine, or AWS itself if the variable named
