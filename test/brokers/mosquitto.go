@@ -28,6 +28,7 @@ var mosquitto = kind{
 		return s.write("mosquitto.conf", fmt.Sprintf(`listener %d 127.0.0.1
 allow_anonymous false
 password_file %[2]s/passwords
+# Started by root it would become another user, who may not enter here.
 user root
 persistence true
 persistence_location %[2]s/
