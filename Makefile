@@ -37,6 +37,10 @@ test: build unit ## unit tests, then the flow test on real processes (BROKER=, S
 	@# In the package's own folder, so that go test shows what it measured.
 	cd test/flow && BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 15m
 
+.PHONY: brokers
+brokers: ## install the servers that tests start for BROKER= and STATE= (SERVERS=, all if not given)
+	@test/brokers/install.sh $(SERVERS)
+
 .PHONY: faults
 # SEED= draws a new one. FAULTS= is all of them, or names and groups with commas
 # between (test/faults/kinds_test.go): kill,restart,repeat,zombie,short.

@@ -22,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"orderflow/test/brokers"
 )
 
 const (
@@ -65,7 +67,13 @@ type System struct {
 	StatusFile string // the launcher's: where everything is, for tools
 
 	NATSURL string // where the broker is, if it is the launcher's
-	Redis   *Redis // nil if neither broker nor store is one
+
+	// The servers that the test runs for the system, for whoever kills them or looks
+	// into them: nil where the launcher runs the broker, and where the store is a
+	// file. One server that is both is the same in both.
+	BrokerServer, StateServer *brokers.Server
+
+	Redis *Redis // one of them, if it is Redis
 
 	// With Options.Proxies: what is between the services and the mail server, and
 	// between the sidecars and Redis, where there is one.
@@ -122,14 +130,23 @@ func Start(tb testing.TB, o Options) *System {
 		redis                 *Redis
 		redisProxy, mailProxy *Proxy
 	)
-	if o.Broker == "redis" || o.State == "redis" {
-		redis = startRedis(tb)
-		address := redis.address
-		if o.Proxies {
-			redisProxy = startProxy(tb, address)
-			address = redisProxy.Address()
+	servers := map[string]*brokers.Server{}
+	for _, folder := range []string{o.Broker, o.State} {
+		name := brokers.ServerOf(folder)
+		if name == "" || servers[name] != nil {
+			continue
 		}
-		env = append(env, "REDIS_HOST="+address, "REDIS_PASSWORD="+redis.password)
+		server := brokers.Start(tb, name)
+		servers[name] = server
+		address := server.Address()
+		if name == "redis" {
+			redis = &Redis{server}
+			if o.Proxies {
+				redisProxy = startProxy(tb, address)
+				address = redisProxy.Address()
+			}
+		}
+		env = append(env, server.EnvAt(address)...)
 	}
 	if o.Proxies {
 		mailProxy = startProxy(tb, "") // where to is not known yet, and nobody sends an e-mail yet
@@ -141,7 +158,7 @@ func Start(tb testing.TB, o Options) *System {
 	env = append(env, "DAPR_API_TOKEN="+apiToken, "APP_API_TOKEN="+appToken, "NO_COLOR=1")
 
 	data := tb.TempDir()
-	s := &System{Data: data, StatusFile: filepath.Join(data, "status.json"), APIToken: apiToken, AppToken: appToken, Redis: redis, RedisProxy: redisProxy, MailProxy: mailProxy, exited: make(chan struct{})}
+	s := &System{Data: data, StatusFile: filepath.Join(data, "status.json"), APIToken: apiToken, AppToken: appToken, BrokerServer: servers[brokers.ServerOf(o.Broker)], StateServer: servers[brokers.ServerOf(o.State)], Redis: redis, RedisProxy: redisProxy, MailProxy: mailProxy, exited: make(chan struct{})}
 	s.cmd = exec.Command(launcher, "-f", filepath.Join(root, "dapr.yaml"), "--broker", o.Broker, "--state", o.State,
 		"--data", data, "--status", s.StatusFile, "--free-ports", "--keep="+strconv.FormatBool(o.Keep))
 	s.cmd.Dir, s.cmd.Env = root, env

@@ -51,6 +51,13 @@ Environment:
                                   event routes (default: random)
   SMTP_ADDRESS                    a mail server (host:port) in place of the sink
   REDIS_HOST, REDIS_PASSWORD      for --broker redis, --state redis
+  KAFKA_BROKERS                   for --broker kafka; with a password also KAFKA_AUTH_TYPE,
+                                  KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD
+  RABBITMQ_URL, MQTT_URL          for --broker rabbitmq, --broker mqtt
+  POSTGRES_URL, MONGODB_URL       for --state postgres, --state mongodb
+  AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
+                                  for --broker snssqs, --state dynamodb; AWS_ENDPOINT_URL_SNS and
+                                  AWS_ENDPOINT_URL_DYNAMODB for imitations of them
   OTEL_EXPORTER_OTLP_...          handed to services and sidecars
   NO_COLOR                        names without colours
 `
