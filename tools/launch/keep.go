@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	// restartPause is, with keep, the least time between two starts of a process that
+	// keeps dying.
+	restartPause = time.Second
+
+	// renewAfter is how long a broker may be away without its sidecars being started
+	// anew. Dapr's JetStream component looks for it 60 times, every 2 s, and then never
+	// more, while its sidecar says that it is well; half of that is on the safe side.
+	renewAfter = time.Minute
+)
+
+// startWatched starts a process whose unintended end is told to deaths.
+func (s *system) startWatched(sp spec) (*process, error) {
+	p, err := s.spawner.start(sp)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		<-p.exited
+		if p.stopping.Load() {
+			return
+		}
+		if s.settings.keep {
+			time.Sleep(time.Until(p.begun.Add(restartPause)))
+			for s.isHeldDown(p) && !p.stopping.Load() {
+				time.Sleep(20 * time.Millisecond)
+			}
+		}
+		s.deaths <- p
+	}()
+	return p, nil
+}
+
+// isHeldDown says whether there is a file that keeps a process that died from
+// being started again.
+func (s *system) isHeldDown(p *process) bool {
+	_, err := os.Stat(filepath.Join(s.settings.data, "down", strings.ReplaceAll(p.name, " ", "-")))
+	return err == nil
+}
+
+// revive starts a process that died again, in its place: with the same arguments,
+// environment, ports and log. After a long absence of the broker the sidecars
+// are started anew too.
+func (s *system) revive(ctx context.Context, died *process) error {
+	places := []**process{}
+	if s.broker != nil {
+		places = append(places, &s.broker.process)
+	}
+	for _, a := range s.apps {
+		places = append(places, &a.process, &a.sidecar)
+	}
+	for _, place := range places {
+		if *place != died {
+			continue
+		}
+		again, err := s.startWatched(died.spec)
+		if err != nil {
+			return err
+		}
+		*place = again
+		s.console.say("%s ended (%s) and is started again", died.name, died.how())
+	}
+	if s.broker != nil && died.name == s.broker.process.name && time.Since(died.ended) > s.settings.renewAfter {
+		if err := s.renewSidecars(ctx); err != nil {
+			return err
+		}
+	}
+	return s.writeStatus()
+}
+
+// renewSidecars stops the sidecars, in an orderly way, and starts new ones in their
+// places, once the broker is there. The services go on: to them it is a sidecar
+// that was restarted.
+func (s *system) renewSidecars(ctx context.Context) error {
+	if err := awaitStreams(ctx, s.broker.process, s.broker.url); err != nil {
+		s.console.say("%v", err) // gone again: then sidecars end, and are started, until it is there
+	}
+	s.console.say("the broker was away for longer than %s: the sidecars are started anew", s.settings.renewAfter)
+	var old []*process
+	for _, a := range s.apps {
+		old = append(old, a.sidecar)
+	}
+	if err := stopAll(ctx, old, sidecarsGrace); err != nil {
+		s.console.say("%v", err) // killed, then: what it held comes again
+	}
+	for _, a := range s.apps {
+		again, err := s.startWatched(a.sidecar.spec)
+		if err != nil {
+			return err
+		}
+		a.sidecar = again
+	}
+	return nil
+}
