@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -17,6 +19,10 @@ const (
 	// anew. Dapr's JetStream component looks for it 60 times, every 2 s, and then never
 	// more, while its sidecar says that it is well; half of that is on the safe side.
 	renewAfter = time.Minute
+	// renewGrace is how long such a sidecar may take to end. It hands nothing over any
+	// more that would be worth the wait: publishes that wait for a connection that
+	// never comes keep it for the whole of its own patience.
+	renewGrace = 2 * time.Second
 )
 
 // startWatched starts a process whose unintended end is told to deaths.
@@ -78,27 +84,29 @@ func (s *system) revive(ctx context.Context, died *process) error {
 	return s.writeStatus()
 }
 
-// renewSidecars stops the sidecars, in an orderly way, and starts new ones in their
-// places, once the broker is there. The services go on: to them it is a sidecar
-// that was restarted.
+// renewSidecars stops the sidecars, in an orderly way but not for long, and starts
+// new ones in their places, once the broker is there. The services go on: to them
+// it is a sidecar that was restarted.
 func (s *system) renewSidecars(ctx context.Context) error {
 	if err := awaitStreams(ctx, s.broker.process, s.broker.url); err != nil {
 		s.console.say("%v", err) // gone again: then sidecars end, and are started, until it is there
 	}
 	s.console.say("the broker was away for longer than %s: the sidecars are started anew", s.settings.renewAfter)
-	var old []*process
-	for _, a := range s.apps {
-		old = append(old, a.sidecar)
+	errs := make([]error, len(s.apps))
+	var all sync.WaitGroup
+	for i, a := range s.apps {
+		all.Go(func() {
+			if err := stopAll(ctx, []*process{a.sidecar}, renewGrace); err != nil {
+				s.console.say("%v", err) // nothing is lost: what it held comes again
+			}
+			again, err := s.startWatched(a.sidecar.spec)
+			if err != nil {
+				errs[i] = err
+				return
+			}
+			a.sidecar = again
+		})
 	}
-	if err := stopAll(ctx, old, sidecarsGrace); err != nil {
-		s.console.say("%v", err) // killed, then: what it held comes again
-	}
-	for _, a := range s.apps {
-		again, err := s.startWatched(a.sidecar.spec)
-		if err != nil {
-			return err
-		}
-		a.sidecar = again
-	}
-	return nil
+	all.Wait()
+	return errors.Join(errs...)
 }
