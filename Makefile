@@ -40,11 +40,12 @@ test: build unit ## unit tests, then the flow test on real processes (BROKER=, S
 # between (test/faults/kinds_test.go): kill,restart,repeat,network,poison,zombie,long.
 # LANES= faults at a time.
 faults: build ## break the running system at random moments, then count (TRIALS=, SEED=, FAULTS=, LANES=)
-	BROKER=$(BROKER) STATE=$(STATE) go -C test/faults test -count=1 -v -timeout 0 -run '^TestFaults$$' . -trials $(or $(TRIALS),20) -seed $(or $(SEED),0) -faults '$(FAULTS)' -lanes $(or $(LANES),2) -recovery $(or $(RECOVERY),15s)
+	@# Without a package's name, so that go test shows at once how it goes.
+	BROKER=$(BROKER) STATE=$(STATE) go -C test/faults test -count=1 -timeout 0 -run '^TestFaults$$' -args -trials $(or $(TRIALS),20) -seed $(or $(SEED),0) -faults '$(FAULTS)' -lanes $(or $(LANES),2) -recovery $(or $(RECOVERY),15s)
 
 .PHONY: faults-table
 faults-table: ## print the tables of a campaign that was run in parts (RESULTS=results/*-nats-*.json)
-	@go -C test/faults test -count=1 . -table '$(or $(RESULTS),results/*.json)'
+	@go -C test/faults test -count=1 -args -table '$(or $(RESULTS),results/*.json)'
 
 .PHONY: faults-short
 faults-short: ## one trial of the most telling faults with a known seed, and one with a new one
