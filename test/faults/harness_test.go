@@ -187,6 +187,30 @@ func TestConsoleIsNotCutOff(t *testing.T) {
 	}
 }
 
+func TestSomeLinks(t *testing.T) {
+	n := newNetwork()
+	t.Cleanup(n.close)
+	for _, s := range services {
+		n.connect(s, system.SidecarOf(s), "127.0.0.1:9")
+	}
+	n.connect("notification", "mail", "127.0.0.1:9")
+	counts := map[int]int{}
+	for i := range 100 {
+		tr := newTrial(&campaigner{network: n}, 1, "some", i)
+		links, err := tr.some(toSidecar)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts[len(links)]++
+		if links, err = tr.some(toMail); err != nil || len(links) != 1 {
+			t.Fatalf("%d links to the mail server (%v)", len(links), err)
+		}
+	}
+	if counts[1] < 50 || counts[3] < 10 || counts[1]+counts[3] != 100 {
+		t.Errorf("drawn, by how many links: %v", counts)
+	}
+}
+
 func TestDrawsDependOnSeedFaultAndTrialOnly(t *testing.T) {
 	draw := func(seed uint64, fault string, n int) string {
 		tr := newTrial(&campaigner{}, seed, fault, n)

@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -150,7 +151,9 @@ func (t *trial) some(w way) ([]*link, error) {
 		if err != nil {
 			return nil, err
 		}
-		links = append(links, l)
+		if !slices.Contains(links, l) { // there is one to the mail server
+			links = append(links, l)
+		}
 	}
 	return links, nil
 }
