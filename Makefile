@@ -43,9 +43,15 @@ brokers: ## install the servers that tests start for BROKER= and STATE= (SERVERS
 
 .PHONY: faults
 # SEED= draws a new one. FAULTS= is all of them, or names and groups with commas
-# between (test/faults/kinds_test.go): kill,restart,repeat,zombie,short.
-faults: build ## break the running system at random moments, then count (TRIALS=, SEED=, FAULTS=)
-	BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -v -timeout 0 ./test/faults -trials $(or $(TRIALS),20) -seed $(or $(SEED),0) -faults '$(FAULTS)' -recovery $(or $(RECOVERY),15s)
+# between (test/faults/kinds_test.go): kill,restart,repeat,network,poison,zombie,long.
+# LANES= faults at a time.
+faults: build ## break the running system at random moments, then count (TRIALS=, SEED=, FAULTS=, LANES=)
+	@# Without a package's name, so that go test shows at once how it goes.
+	BROKER=$(BROKER) STATE=$(STATE) go -C test/faults test -count=1 -timeout 0 -run '^TestFaults$$' -args -trials $(or $(TRIALS),20) -seed $(or $(SEED),0) -faults '$(FAULTS)' -lanes $(or $(LANES),2) -recovery $(or $(RECOVERY),15s)
+
+.PHONY: faults-table
+faults-table: ## print the tables of a campaign that was run in parts (RESULTS=results/*-nats-*.json)
+	@go -C test/faults test -count=1 -args -table '$(or $(RESULTS),results/*.json)'
 
 .PHONY: faults-short
 faults-short: ## one trial of the most telling faults with a known seed, and one with a new one
@@ -58,6 +64,7 @@ unit: ## unit and contract tests of all modules, shuffled, with the race detecto
 	@$(if $(RACE),,echo "no C compiler: tests run without -race")
 	go test $(RACE) -shuffle=on $$(go list ./... | grep -v /test/)
 	go -C tools test $(RACE) -shuffle=on ./...
+	go -C test/faults test $(RACE) -shuffle=on -skip '^TestFaults$$' ./...
 
 .PHONY: check
 # tools/daprd is not vetted: that would go through all of Dapr, for one file.
@@ -66,11 +73,13 @@ check: ## format, vet, staticcheck, schemas, vulnerabilities, unit tests
 		if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go -C tools vet ./...
+	go -C test/faults vet ./...
 	@mkdir -p bin && go -C tools build -o ../bin/ tool
 	bin/staticcheck ./...
 	cd tools && ../bin/staticcheck ./...
 	@go -C tools run ./schemacheck -dir ../events/schemas -published $(SCHEMAS_PUBLISHED)
-	@tools/vulncheck.sh $(GOVULNDB) . tools
+	cd test/faults && ../../bin/staticcheck ./...
+	@tools/vulncheck.sh $(GOVULNDB) . tools test/faults
 	@$(MAKE) --no-print-directory unit
 
 .PHONY: dapr-run

@@ -20,12 +20,12 @@ const patience = 60 * time.Second
 
 // run runs one trial and returns what is wrong after it.
 func (t *trial) run(tb testing.TB, f fault, row *result) (complaints []string) {
-	ctx, cancel := context.WithTimeout(tb.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(tb.Context(), 8*time.Minute)
 	defer cancel()
 	if err := t.stock(ctx); err != nil {
 		tb.Fatalf("trial %s: %v", t.name, err)
 	}
-	if err := t.broker.mark(); err != nil {
+	if err := t.broker.mark(ctx); err != nil {
 		tb.Fatalf("trial %s: %v", t.name, err)
 	}
 	stop := make(chan struct{})

@@ -36,6 +36,9 @@ type settings struct {
 	freePorts bool
 	seed      bool
 	keep      bool
+	links     links
+
+	renewAfter time.Duration
 }
 
 const usage = `Usage: launch [flags]
@@ -75,6 +78,8 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	flags.BoolVar(&s.freePorts, "free-ports", false, "use free ports throughout, also in place of those fixed in the run file")
 	flags.BoolVar(&s.seed, "seed", false, "create two products to order if there is none")
 	flags.BoolVar(&s.keep, "keep", false, "start again what dies, as an orchestrator does, instead of ending; a file of its name\n(inventory, inventory-sidecar, broker) in the data directory's down/ holds that back,\nan app's also its first start")
+	flags.DurationVar(&s.renewAfter, "renew-after", renewAfter, "with -keep: start the sidecars anew when the broker was away for longer; theirs may have given it up by then")
+	flags.StringVar((*string)(&s.links), "links", "", "`URL` that says where each connection is to go, for who wants to stand in between (links.go)")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, usage)
 		flags.PrintDefaults()
@@ -180,7 +185,7 @@ func run(running, patient context.Context, s settings, out io.Writer) (err error
 			if !s.keep {
 				return died.reason()
 			}
-			err = sys.revive(died)
+			err = sys.revive(running, died)
 		case a := <-sys.late:
 			err = sys.startLate(running, a)
 		}
