@@ -79,7 +79,7 @@ func TestTimelinesAreRebuilt(t *testing.T) {
 		b.show(3, 409)
 		b.show(0, 400)
 
-		before.Events[0].TraceID = "" // inventory's own is not known any more
+		before.Events[0].TraceID = "" // a replay does not tell it
 		if got := b.timeline("o-1"); !reflect.DeepEqual(got, before) {
 			t.Errorf("rebuilt: %+v, want %+v", got, before)
 		}

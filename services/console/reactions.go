@@ -77,10 +77,9 @@ func (s *server) onEvent(topic string) func(context.Context, pubsub.Delivery) er
 			Redrive: d.Event.RedriveOf,
 		}
 		if topic == events.TopicReplay {
-			m.Topic = d.Event.Topic()
-			if m.Topic == events.TopicInventory {
-				m.TraceID = "" // inventory makes its answers again, in the trace of the replay
-			}
+			// The sidecar puts the trace of whoever publishes into the event: this
+			// time that of the replay, which is not the order's.
+			m.Topic, m.TraceID = d.Event.Topic(), ""
 			s.tally.replayed()
 		}
 		return s.timelines.happened(ctx, orderOf(d.Event), m)

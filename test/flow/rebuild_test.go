@@ -64,8 +64,9 @@ func (f *flow) timelines(t *testing.T) map[string][]system.Moment {
 }
 
 // rebuilt waits until every timeline equals the live one: the same events, with the
-// same fields, in the same sequence. Two things no record holds: the trace of
-// inventory's answers, and events that no service made, which these tests did.
+// same fields, in the same sequence. Two things a replay does not tell: the trace in
+// which an event was first published, and events that no service made, which these
+// tests did.
 func (f *flow) rebuilt(t *testing.T, live map[string][]system.Moment) {
 	t.Helper()
 	compared := 0
@@ -90,7 +91,7 @@ func (f *flow) rebuilt(t *testing.T, live map[string][]system.Moment) {
 }
 
 func untraced(m system.Moment) system.Moment {
-	if m.Source == "inventory" && m.RedriveOf == "" {
+	if m.RedriveOf == "" {
 		m.TraceID = ""
 	}
 	return m
