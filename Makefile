@@ -24,8 +24,8 @@ build: ## build services, tools and, once, the sidecar, into bin/
 	@go -C tools run ./build
 
 .PHONY: run
-run: build ## run everything until Ctrl-C; prints a curl line that places an order
-	@exec bin/launch -f dapr.yaml -broker $(BROKER) -state $(STATE) -seed
+run: build ## run everything until Ctrl-C (KEEP=1: start again what dies); prints a curl line that places an order
+	@exec bin/launch -f dapr.yaml -broker $(BROKER) -state $(STATE) -seed $(if $(KEEP),-keep)
 
 .PHONY: demo
 demo: ## place some orders in the running system and show their timelines
@@ -40,6 +40,10 @@ test: build unit ## unit tests, then the flow test on real processes (BROKER=, S
 .PHONY: brokers
 brokers: ## install the servers that tests start for BROKER= and STATE= (SERVERS=, all if not given)
 	@test/brokers/install.sh $(SERVERS)
+
+.PHONY: tour
+tour: build ## run the commands of docs/failure-tour.md and hold their output against it
+	BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 5m ./test/tour
 
 .PHONY: faults
 # SEED= draws a new one. FAULTS= is all of them, or names and groups with commas
