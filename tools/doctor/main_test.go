@@ -28,22 +28,9 @@ func call(t *testing.T, environment map[string]string, args ...string) (code int
 	return code, stdout.String(), stderr.String()
 }
 
-func ruleIDs(t *testing.T, out string) []string {
-	t.Helper()
-	var findings []doctor.Finding
-	if err := json.Unmarshal([]byte(out), &findings); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	var ids []string
-	for _, f := range findings {
-		ids = append(ids, f.Rule)
-	}
-	return ids
-}
-
 func TestExitCodes(t *testing.T) {
 	bad := t.TempDir()
-	write(t, filepath.Join(bad, "redis.yaml"), "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: orders}\nspec:\n  type: pubsub.redis\n  version: v1\n  metadata:\n    - name: processingTimeout\n      value: \"0\"\n")
+	write(t, filepath.Join(bad, "kafka.yaml"), "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: orders}\nspec:\n  type: pubsub.kafka\n  version: v1\n  metadata:\n    - name: initialOffset\n      value: newest\n    - name: authType\n      value: none\n")
 	risky := t.TempDir()
 	write(t, filepath.Join(risky, "configuration.yaml"), "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata: {name: shop}\nspec:\n  metrics: {enabled: false}\n")
 	broken := t.TempDir()
@@ -57,8 +44,8 @@ func TestExitCodes(t *testing.T) {
 		"all of it":                {[]string{"-f", runFile, "-all"}, clean, "nothing found"},
 		"as the launcher runs it":  {[]string{"-f", runFile, "-broker", "nats", "-state", "sqlite"}, clean, "nothing found"},
 		"folders":                  {[]string{components + "broker/redis", components + "state/redis", components + "shared"}, clean, "nothing found"},
-		"something that loses":     {[]string{bad}, found, "redis.yaml:8: loses events: Component orders [redis-redelivery-off]"},
-		"the line to write":        {[]string{bad}, found, "        - name: processingTimeout\n          value: \"30s\"\n"},
+		"something that loses":     {[]string{bad}, found, "kafka.yaml:8: loses events: Component orders [kafka-initial-offset]"},
+		"the line to write":        {[]string{bad}, found, "        - name: initialOffset\n          value: \"oldest\"\n"},
 		"risks count":              {[]string{risky}, found, "1 × risk"},
 		"risks allowed":            {[]string{"-allow-risks", risky}, clean, "1 × risk"},
 		"allowed are risks only":   {[]string{"-allow-risks", bad}, found, "1 × loses events"},

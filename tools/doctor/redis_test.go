@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"orderflow/tools/internal/doctor"
 )
 
 const password = "for-this-test"
@@ -45,6 +48,19 @@ func TestLiveRedis(t *testing.T) {
 			t.Errorf("code %d: %s", code, complaint)
 		}
 	})
+}
+
+func ruleIDs(t *testing.T, out string) []string {
+	t.Helper()
+	var findings []doctor.Finding
+	if err := json.Unmarshal([]byte(out), &findings); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var ids []string
+	for _, f := range findings {
+		ids = append(ids, f.Rule)
+	}
+	return ids
 }
 
 // startRedis starts a server with a password that ends with the test.

@@ -24,6 +24,20 @@ func eachSubscription(look func(s *sidecar, sub *subscription, c *component, rep
 	}
 }
 
+// eachReader is eachSubscription, and also takes a component that no YAML of the set
+// subscribes to for one that its apps subscribe to in code, unless they may not.
+func eachReader(look func(s *sidecar, sub *subscription, c *component, report reporter)) func(*sidecar, reporter) {
+	return func(s *sidecar, report reporter) {
+		eachSubscription(look)(s, report)
+		for _, c := range s.components {
+			may, limited := appTopics(c.value("subscriptionScopes", ""))[s.app]
+			if c.isPubsub() && !s.set.reads(c.name) && (len(may) > 0 || !limited) {
+				look(s, &subscription{resource: c.resource, pubsub: c.name}, c, report)
+			}
+		}
+	}
+}
+
 // on keeps a check of subscriptions to one kind of component.
 func on(kind string, look func(s *sidecar, sub *subscription, c *component, report reporter)) func(*sidecar, reporter) {
 	return eachSubscription(func(s *sidecar, sub *subscription, c *component, report reporter) {

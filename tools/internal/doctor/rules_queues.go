@@ -118,9 +118,14 @@ var kafkaRules = []Rule{
 	},
 	{
 		ID: "kafka-auth-type-missing", Severity: Stalls, On: kafka,
-		What:   "no `authType`",
+		What:   "no `authType` (nor `authRequired`, its older form)",
 		Source: "components-contrib common/component/kafka/metadata.go",
-		check:  needs(kafka, "authType", "none", "The component wants to be told, and the sidecar stops at its start."),
+		check: eachComponent(kafka, func(_ *sidecar, c *component, report reporter) {
+			_, now := c.get("authType")
+			if _, before := c.get("authRequired"); !now && !before {
+				report(c.place("authType"), line("authType", "none"), "The component wants to be told, and the sidecar stops at its start.")
+			}
+		}),
 	},
 	{
 		ID: "kafka-bulk", Severity: Stalls, On: kafka,
@@ -159,9 +164,9 @@ var snssqsRules = []Rule{
 	},
 	{
 		ID: "snssqs-shared-queue", Severity: Loses, On: snssqs,
-		What:   "two components of one sidecar with one `consumerID` (the app id if left out)",
+		What:   "an app subscribes through two components with one `consumerID` (the app id if left out)",
 		Source: "components-contrib pubsub/aws/snssqs/snssqs.go callHandler, Subscribe",
-		check: sharedConsumer(snssqs, "{appID}-%s",
+		check: sharedConsumer(snssqs, (*sidecar).subscribes,
 			"consumerID names the queue. Components that read one queue take each other's messages, have no handler for them, and after messageRetryLimit of that they are deleted."),
 	},
 	{
@@ -216,25 +221,27 @@ var mqttRules = []Rule{
 		ID: "mqtt-shared-client", Severity: Stalls, On: mqtt,
 		What:   "two components of one sidecar with one `consumerID` (the app id if left out)",
 		Source: "components-contrib pubsub/mqtt3/mqtt.go connect: the client id",
-		check: sharedConsumer(mqtt, "{appID}-%s",
+		check: sharedConsumer(mqtt, func(*sidecar, *component) bool { return true },
 			"consumerID is the client id, and a broker closes the older connection of a client id for the newer one: the components throw each other out without end."),
 	},
 }
 
 // sharedConsumer finds components of a kind that have a consumerID in common with
-// an earlier one of the sidecar.
-func sharedConsumer(kind, example, why string) func(*sidecar, reporter) {
+// an earlier one of the sidecar, among those that connect under it.
+func sharedConsumer(kind string, connects func(*sidecar, *component) bool, why string) func(*sidecar, reporter) {
 	return func(s *sidecar, report reporter) {
 		seen := map[string]bool{}
 		for _, c := range s.components {
-			if c.kind != kind {
+			if c.kind != kind || !connects(s, c) {
 				continue
 			}
 			id := strings.ReplaceAll(c.value("consumerID", s.app), "{appID}", s.app)
 			if seen[id] {
-				report(c.place("consumerID"), line("consumerID", fmt.Sprintf(example, c.name)), why)
+				report(c.place("consumerID"), line("consumerID", "{appID}-"+c.name), why)
 			}
 			seen[id] = true
 		}
 	}
 }
+
+func (s *sidecar) subscribes(c *component) bool { return len(s.reads(c)) > 0 }

@@ -42,7 +42,7 @@ var resiliencyRules = []Rule{
 		ID: "inbound-retry-missing", Severity: Loses, On: "Resiliency",
 		What:   "no inbound retry for a subscription on Redis or MQTT, or with a `deadLetterTopic`",
 		Source: "components-contrib pubsub/redis/redis.go processMessage; dapr pkg/runtime/subscription/subscription.go",
-		check: eachSubscription(func(s *sidecar, sub *subscription, c *component, report reporter) {
+		check: eachReader(func(s *sidecar, sub *subscription, c *component, report reporter) {
 			p := s.policies.of(c, "inbound")
 			if end := givenUp(sub, c); end != "" && p.retry == nil {
 				report(p.at.or(sub.at("pubsubname")), inboundTarget(c), "An event is tried once, so a restart of the app is enough: "+end+".")
@@ -53,7 +53,7 @@ var resiliencyRules = []Rule{
 		ID: "inbound-retry-ends", Severity: Loses, On: "Resiliency",
 		What:   "an inbound retry with `maxRetries`, for the same subscriptions",
 		Source: "dapr/kit retry/retry.go",
-		check: eachSubscription(func(s *sidecar, sub *subscription, c *component, report reporter) {
+		check: eachReader(func(s *sidecar, sub *subscription, c *component, report reporter) {
 			r := s.policies.of(c, "inbound").retry
 			if end := givenUp(sub, c); end != "" && r != nil && !r.exponential && r.max >= 0 {
 				report(r.lineOf("maxRetries"), "maxRetries: -1", "An outage that outlasts the retries empties the topic: "+end+". Have the app answer DROP to what is bad in itself.")
@@ -64,7 +64,7 @@ var resiliencyRules = []Rule{
 		ID: "inbound-retry-exponential", Severity: Loses, On: "Resiliency",
 		What:   "an inbound retry with `policy: exponential`, for the same subscriptions",
 		Source: "dapr/kit retry/retry.go: MaxElapsedTime, which a Resiliency can't set",
-		check: eachSubscription(func(s *sidecar, sub *subscription, c *component, report reporter) {
+		check: eachReader(func(s *sidecar, sub *subscription, c *component, report reporter) {
 			r := s.policies.of(c, "inbound").retry
 			if end := givenUp(sub, c); end != "" && r != nil && r.exponential {
 				report(r.lineOf("policy"), "policy: constant\nduration: 1s\nmaxRetries: -1", "Exponential retries end after 15 minutes, whatever maxRetries says: "+end+".")
@@ -75,7 +75,7 @@ var resiliencyRules = []Rule{
 		ID: "inbound-retry-matching", Severity: Risk, On: "Resiliency",
 		What:   "an inbound retry with `matching`, for the same subscriptions",
 		Source: "dapr pkg/resiliency/policy.go",
-		check: eachSubscription(func(s *sidecar, sub *subscription, c *component, report reporter) {
+		check: eachReader(func(s *sidecar, sub *subscription, c *component, report reporter) {
 			r := s.policies.of(c, "inbound").retry
 			if end := givenUp(sub, c); end != "" && r != nil && r.matching {
 				report(r.lineOf("matching"), "# no matching; the app answers DROP to what is bad in itself",
@@ -87,7 +87,7 @@ var resiliencyRules = []Rule{
 		ID: "inbound-circuit-breaker", Severity: Loses, On: "Resiliency",
 		What:   "a circuit breaker on inbound",
 		Source: "dapr pkg/resiliency/policy.go, resiliency.go componentCBs",
-		check: eachSubscription(func(s *sidecar, sub *subscription, c *component, report reporter) {
+		check: eachReader(func(s *sidecar, sub *subscription, c *component, report reporter) {
 			p := s.policies.of(c, "inbound")
 			if p.breaker == nil {
 				return

@@ -42,6 +42,14 @@ const (
 	resilience = "apiVersion: dapr.io/v1alpha1\nkind: Resiliency\nmetadata: {name: other}\nspec:\n  targets: {components: {orders: {inbound: {timeout: handler, retry: deliver}}}}\n"
 )
 
+// extra is one more component, which no YAML subscribes to.
+func extra(kind string, settings ...string) []edit {
+	return one("extra.yaml", "", "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: extra}\nspec:\n  type: "+kind+"\n  version: v1\n  metadata:\n"+strings.Join(settings, ""))
+}
+
+// letterReader has stock read the dead letters through their own component.
+var letterReader = strings.Replace(second("dead-letters", "stock"), "pubsubname: orders", "pubsubname: dead-letters", 1)
+
 // bare takes the dead-letter topic away.
 var bare = one(sub, noLetters, "")
 
@@ -93,6 +101,9 @@ func TestRules(t *testing.T) {
 		{"resiliency-not-loaded", "kafka", "in a folder below", one("shared/more/a.yaml", "", resilience)},
 		{"resiliency-target-unknown", "kafka", "a slip", retries("      dead-letters:\n", "      dead-leters:\n        inbound: *inbound\n      dead-letters:\n")},
 		{"inbound-retry-missing", "redis", "lost on Redis", both(bare, retries(ordersIn, "          timeout: handler\n"), retries("        inbound: *inbound\n", "        inbound: {timeout: handler, retry: deliver}\n"))},
+		{"inbound-retry-missing", "redis", "subscribed to in code, it seems", extra("pubsub.redis", value("redisHost", "db"), value("queueDepth", "10"), value("streamTTL", "1h"))},
+		{"", "redis", "nobody may subscribe", extra("pubsub.redis", value("redisHost", "db"), value("queueDepth", "10"), value("streamTTL", "1h"), value("subscriptionScopes", "shop=;stock=;desk="))},
+		{"", "kafka", "in code, where Kafka retries", extra("pubsub.kafka", value("authType", "none"), value("initialOffset", "oldest"))},
 		{"inbound-retry-missing", "mqtt", "stuck on MQTT", both(bare, retries(ordersIn, "          timeout: handler\n"), retries("        inbound: *inbound\n", "        inbound: {timeout: handler, retry: deliver}\n"))},
 		{"inbound-retry-missing", "kafka", "dead letters at the first failure", retries(ordersIn, "          timeout: handler\n")},
 		{"inbound-retry-missing", "kafka", "a policy that is not defined", retries(ordersIn, "          timeout: handler\n          retry: delivery\n")},
@@ -159,6 +170,7 @@ func TestRules(t *testing.T) {
 		{"kafka-backoff-ends", "kafka", "after 15 minutes", add(orders, "backOffPolicy", "exponential")},
 		{"", "kafka", "exponential without end", one(orders, specs, value("backOffPolicy", "exponential")+value("backOffMaxElapsedTime", "0")+specs)},
 		{"kafka-auth-type-missing", "kafka", "left out", drop(orders, "authType", "none")},
+		{"", "kafka", "the older form", one(orders, value("authType", "none"), value("authRequired", "false"))},
 		{"kafka-bulk", "kafka", "on", bulk(sub, "")},
 
 		// SNS/SQS.
@@ -166,7 +178,8 @@ func TestRules(t *testing.T) {
 		{"", "snssqs", "a queue for them", one(orders, value("disableDeleteOnRetryLimit", "true"), value("sqsDeadLettersQueueName", "dead")+value("messageReceiveLimit", "8"))},
 		{"snssqs-dead-letter-pair", "snssqs", "half of it", one(orders, value("disableDeleteOnRetryLimit", "true"), value("sqsDeadLettersQueueName", "dead"))},
 		{"snssqs-dead-letter-pair", "snssqs", "with its contrary", one(orders, specs, value("sqsDeadLettersQueueName", "dead")+value("messageReceiveLimit", "8")+specs)},
-		{"snssqs-shared-queue", "snssqs", "the app id for both", both(drop(orders, "consumerID", "{appID}-orders"), set(letters, "consumerID", "{appID}-dead-letters", "{appID}"))},
+		{"snssqs-shared-queue", "snssqs", "the app id for both", both(drop(orders, "consumerID", "{appID}-orders"), set(letters, "consumerID", "{appID}-dead-letters", "{appID}"), one("shared/second.yaml", "", letterReader))},
+		{"", "snssqs", "the app id for both, of which it reads one", both(drop(orders, "consumerID", "{appID}-orders"), set(letters, "consumerID", "{appID}-dead-letters", "{appID}"))},
 		{"", "snssqs", "the app id for one", drop(orders, "consumerID", "{appID}-orders")},
 		{"snssqs-visibility", "snssqs", "the default of 10 s", drop(orders, "messageVisibilityTimeout", "30")},
 		{"snssqs-concurrency-unlimited", "snssqs", "none", drop(orders, "concurrencyLimit", "64")},

@@ -250,6 +250,18 @@ func (s *sidecar) reads(c *component) []*subscription {
 	return all
 }
 
+// reads says whether any YAML subscribes to the component of that name.
+func (s *Set) reads(component string) bool {
+	for _, sc := range s.sidecars {
+		for _, sub := range sc.subscriptions {
+			if sub.pubsub == component {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // reader finds a subscription to the topic through a component of the kind, by
 // whichever app is allowed to.
 func (s *Set) reader(kind, topic string) (*component, *subscription) {
