@@ -121,8 +121,9 @@ func (s *Sidecar) State(key string) []byte {
 	return value
 }
 
-// Keys counts the keys of the store.
-func (s *Sidecar) Keys() int { return s.store.Keys() }
+// Keys counts the keys of the store, but for those that begin with one of the
+// prefixes.
+func (s *Sidecar) Keys(except ...string) int { return s.store.Keys(except...) }
 
 func (s *Sidecar) begin(call string) error {
 	s.mu.Lock()

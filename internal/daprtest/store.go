@@ -1,7 +1,9 @@
 package daprtest
 
 import (
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	commonpb "github.com/dapr/dapr/pkg/proto/common/v1"
@@ -41,11 +43,16 @@ func (s *Store) get(key string) (value []byte, etag string) {
 	return rec.value, strconv.Itoa(rec.version)
 }
 
-// Keys counts the keys.
-func (s *Store) Keys() int {
+// Keys counts the keys, but for those that begin with one of the prefixes.
+func (s *Store) Keys(except ...string) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.state)
+	for key := range s.state {
+		if !slices.ContainsFunc(except, func(prefix string) bool { return strings.HasPrefix(key, prefix) }) {
+			n++
+		}
+	}
+	return n
 }
 
 // Save sets one item, if its condition holds.

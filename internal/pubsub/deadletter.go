@@ -2,7 +2,6 @@ package pubsub
 
 import (
 	"container/list"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -25,13 +24,6 @@ const (
 	// They are the few that fail of themselves; retries come to the same process.
 	maxSuspects = 1024
 )
-
-// DeadLetters says in whose name a subscriber gives events up, and through what.
-// The publisher must publish to events.TopicDeadLetters.
-type DeadLetters struct {
-	Service   string
-	Publisher *Publisher
-}
 
 // causeOf is why no retry of err will help, or "" where one may: err is then of
 // the moment, or may be.
@@ -151,15 +143,6 @@ func glimpse(body []byte) events.Event {
 		return s
 	}
 	return events.Event{ID: text("id"), Type: text("type"), Subject: text("subject"), Redrive: events.Redrive{RedriveOf: text("redriveof"), LetterID: text("letterid")}}
-}
-
-// tell publishes the letter, in the trace of ctx.
-func (d DeadLetters) tell(ctx context.Context, l events.DeadLetter) error {
-	e, err := events.New(d.Service, l.Redrives+1, l.LastFailure, l)
-	if err != nil {
-		return err
-	}
-	return d.Publisher.Publish(ctx, Traced(ctx, e))
 }
 
 // address is what looks like an e-mail address, with whatever clings to it.

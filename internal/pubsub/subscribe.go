@@ -75,9 +75,9 @@ func Path(topic string) string { return "/events/" + topic }
 // that none of them is for is acknowledged: a topic carries more types than any
 // one service cares about, and more tomorrow than today.
 //
-// An event that can't be handled is published as a dead letter and then
-// acknowledged; it is not given up before the broker has the letter.
-func Subscribe(r gin.IRoutes, log *slog.Logger, dead DeadLetters, handlers ...Handler) {
+// An event that can't be handled is kept and published as a dead letter, and then
+// acknowledged; it is not given up before the store and the broker have the letter.
+func Subscribe(r gin.IRoutes, log *slog.Logger, dead *DeadLetters, handlers ...Handler) {
 	byTopic := map[string]map[string]Handler{}
 	for _, h := range handlers {
 		if byTopic[h.topic] == nil {
@@ -97,7 +97,7 @@ func Subscribe(r gin.IRoutes, log *slog.Logger, dead DeadLetters, handlers ...Ha
 // subscription is how one service takes the events of one topic.
 type subscription struct {
 	log      *slog.Logger
-	dead     DeadLetters
+	dead     *DeadLetters
 	topic    string
 	handlers map[string]Handler
 	suspects suspects
@@ -138,8 +138,8 @@ func (s *subscription) receive(c *gin.Context) verdict {
 		s.log.WarnContext(ctx, "event to be retried", append(attrs(retry), "error", Reason(err))...)
 		return retry
 	}
-	if failure := s.dead.tell(ctx, l); failure != nil {
-		s.log.ErrorContext(ctx, "event to be retried: its dead letter can't be published", append(attrs(retry), "error", Reason(err), "letter_id", l.LetterID, "failure", failure)...)
+	if failure := s.dead.give(ctx, l); failure != nil {
+		s.log.ErrorContext(ctx, "event to be retried: its dead letter can't be kept or published", append(attrs(retry), "error", Reason(err), "letter_id", l.LetterID, "failure", failure)...)
 		return retry
 	}
 	s.suspects.forget(e.ID)
@@ -154,7 +154,7 @@ func (s *subscription) receive(c *gin.Context) verdict {
 func (s *subscription) judge(body []byte, e events.Event, err error) (events.DeadLetter, bool) {
 	now := time.Now()
 	if cause := causeOf(err); cause != "" {
-		return letter(s.dead.Service, s.topic, body, e, cause, Reason(err), failures{attempts: 1, first: now}, now), true
+		return letter(s.dead.service, s.topic, body, e, cause, Reason(err), failures{attempts: 1, first: now}, now), true
 	}
 	if !suspect(err) {
 		return events.DeadLetter{}, false
@@ -163,7 +163,7 @@ func (s *subscription) judge(body []byte, e events.Event, err error) (events.Dea
 	if f.attempts < maxAttempts {
 		return events.DeadLetter{}, false
 	}
-	return letter(s.dead.Service, s.topic, body, e, events.CauseFailing, Reason(err), f, now), true
+	return letter(s.dead.service, s.topic, body, e, events.CauseFailing, Reason(err), f, now), true
 }
 
 // dispatch calls the handler of e. A panic in it is an error of its own: the event

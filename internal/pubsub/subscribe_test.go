@@ -29,7 +29,8 @@ func subscriber(t *testing.T, react func(context.Context, events.Event) error) (
 	r := gin.New()
 	log := &bytes.Buffer{}
 	sidecar, publisher := startPublisher(t, events.TopicDeadLetters)
-	Subscribe(r, slog.New(slog.NewJSONHandler(log, nil)), DeadLetters{Service: "tester", Publisher: publisher},
+	logger := slog.New(slog.NewJSONHandler(log, nil))
+	Subscribe(r, logger, deadLetters(t, sidecar, publisher, logger),
 		On(func(ctx context.Context, e events.Event, p events.OrderCreated) error {
 			if p.OrderID != e.Subject {
 				return fmt.Errorf("the payload is of %s, the event of %s", p.OrderID, e.Subject)
@@ -198,7 +199,7 @@ func TestTwoHandlersOfOneTypeAreAMistake(t *testing.T) {
 		}
 	}()
 	h := On(func(context.Context, events.Event, events.PriceUpdated) error { return nil })
-	Subscribe(gin.New(), slog.Default(), DeadLetters{}, h, h)
+	Subscribe(gin.New(), slog.Default(), nil, h, h)
 }
 
 func TestEventGoesOnInTheTraceItCameIn(t *testing.T) {

@@ -201,6 +201,12 @@ func TestALetterFromArrivalToDiscard(t *testing.T) {
 			t.Errorf("%+v", shown)
 		}
 
+		if named, _ := b.list("?letterId=nobodys&letterId=" + d.Subject); len(named) != 1 || named[0].LetterID != d.Subject {
+			t.Errorf("asked for by its id: %+v", named)
+		}
+		b.call("GET", "/deadletters?letterId="+d.Subject+"&status=OPEN", "", 400, nil)
+		b.call("GET", "/deadletters?letterId=a%7C%7Cb", "", 400, nil)
+
 		// As it came, it comes back: the same letter, with one attempt more.
 		var l letter
 		b.call("POST", path+"/redrive", "", 200, &l)

@@ -87,7 +87,7 @@ func readListing(raw string, fixed url.Values) (listing, error) {
 	}
 	for name, values := range query {
 		if !slices.Contains([]string{"status", "service", "cause", "type", "cursor", "limit"}, name) || len(values) != 1 || fixed.Has(name) {
-			return l, problem.Invalid("The query parameters here are service, cause, type, cursor and limit, and for a list status, each once.")
+			return l, problem.Invalid("The query parameters here are service, cause, type, cursor and limit, and for a list status, each once, or letterId.")
 		}
 	}
 	for name, values := range fixed {
@@ -121,6 +121,9 @@ func readListing(raw string, fixed url.Values) (listing, error) {
 }
 
 func (s *server) listLetters(c *gin.Context) error {
+	if ids, named := c.GetQueryArray("letterId"); named {
+		return s.listNamed(c, ids)
+	}
 	l, err := readListing(c.Request.URL.RawQuery, nil)
 	if err != nil {
 		return err
@@ -134,6 +137,25 @@ func (s *server) listLetters(c *gin.Context) error {
 		answer["nextCursor"] = strconv.Itoa(next)
 	}
 	c.JSON(http.StatusOK, answer)
+	return nil
+}
+
+// listNamed answers with those of the letters that are here: this is how the
+// services that gave events up see whether their letters have come.
+func (s *server) listNamed(c *gin.Context, ids []string) error {
+	if len(c.Request.URL.Query()) > 1 || len(ids) > maxLimit {
+		return problem.Invalid("Give letterId at most %d times, and no other parameter with it.", maxLimit)
+	}
+	for _, id := range ids {
+		if err := events.CheckID(id); err != nil {
+			return err
+		}
+	}
+	found, err := s.letters.named(c.Request.Context(), ids)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, gin.H{"deadLetters": found})
 	return nil
 }
 

@@ -229,6 +229,29 @@ func (s *letters) find(ctx context.Context, id string) (letter, error) {
 	return read[letter](docs[letterKey(id)])
 }
 
+// named are those of the letters that are here.
+func (s *letters) named(ctx context.Context, ids []string) ([]letter, error) {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = letterKey(id)
+	}
+	docs, err := s.store.Load(ctx, keys...)
+	if err != nil {
+		return nil, err
+	}
+	found := []letter{}
+	for _, key := range keys {
+		l, err := aggregate.Value[letter](docs[key])
+		if err != nil {
+			return nil, err
+		}
+		if l != nil {
+			found = append(found, *l)
+		}
+	}
+	return found, nil
+}
+
 // original is the letter's event as it came last.
 func (s *letters) original(ctx context.Context, l letter) ([]byte, error) {
 	key := originalKey(l.LetterID, l.Returned)

@@ -33,6 +33,7 @@ const (
 type server struct {
 	inventory *inventory
 	publisher *pubsub.Publisher
+	dead      *pubsub.DeadLetters
 	log       *slog.Logger
 	now       func() time.Time
 }

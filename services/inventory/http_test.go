@@ -411,7 +411,7 @@ func TestBadRequests(t *testing.T) {
 			if !strings.Contains(p.Detail, tt.detail) {
 				t.Errorf("detail is %q, want it to speak of %q", p.Detail, tt.detail)
 			}
-			if b.Keys() != keys || string(b.State(productKey("cup"))) != state {
+			if b.Keys("deadletter") != keys || string(b.State(productKey("cup"))) != state {
 				t.Errorf("state was changed")
 			}
 			if n := len(b.Published()); n != told {
@@ -471,7 +471,7 @@ func TestBadEvents(t *testing.T) {
 				}
 				told++
 			}
-			if b.Keys() != keys || string(b.State(productKey("cup"))) != state || len(b.Published()) != told {
+			if b.Keys("deadletter") != keys || string(b.State(productKey("cup"))) != state || len(b.Published()) != told {
 				t.Errorf("something was changed or told: %s", b.published(told))
 			}
 		})

@@ -18,7 +18,7 @@ func (s *server) routes(p *process.Process) {
 	p.Admin.GET("/admin/audit", handle(s.log, s.auditStock))
 	p.Admin.POST("/admin/replay", handle(s.log, s.replayAnswers)) // → what was answered about the orders, once more
 
-	pubsub.Subscribe(p.Events, s.log, pubsub.DeadLetters{Service: source, Publisher: s.publisher},
+	pubsub.Subscribe(p.Events, s.log, s.dead,
 		pubsub.On(s.onOrderCreated),   // → INVENTORY_RESERVED or INVENTORY_REJECTED, STOCK_LOW
 		pubsub.On(s.onOrderCompleted), // ships
 		pubsub.On(s.onOrderCancelled), // → INVENTORY_RELEASED

@@ -6,7 +6,7 @@ import (
 )
 
 // routes are all the ways into this service.
-func (s *server) routes(p *process.Process, dead pubsub.DeadLetters) {
+func (s *server) routes(p *process.Process, dead *pubsub.DeadLetters) {
 	p.Public.GET("/notifications", statuses.Handle(s.log, s.listNotifications))
 
 	pubsub.Subscribe(p.Events, s.log, dead,

@@ -17,7 +17,7 @@ func (s *Service) routes(p *process.Process) {
 	p.Admin.POST("/admin/replay", handle(s.log, s.replayOrders)) // → all events of the orders, once more
 	p.Admin.POST("/admin/archive", handle(s.log, s.archiveOrders))
 
-	pubsub.Subscribe(p.Events, s.log, pubsub.DeadLetters{Service: source, Publisher: s.outbox.publisher},
+	pubsub.Subscribe(p.Events, s.log, s.dead,
 		pubsub.On(s.onInventoryReserved), // → ORDER_COMPLETED
 		pubsub.On(s.onInventoryRejected), // → ORDER_CANCELLED
 		pubsub.On(s.onPriceUpdated),      // asks inventory for the price

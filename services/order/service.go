@@ -45,6 +45,7 @@ func ReadConfig(env *process.Env) Config {
 func Setup(p *process.Process, c Config) error {
 	s := New(p, c)
 	p.OnShutdown("sweeper", s.sweeper.start(c.SweepEvery))
+	p.OnShutdown("dead letters", s.dead.Start())
 	return nil
 }
 
@@ -52,6 +53,7 @@ func Setup(p *process.Process, c Config) error {
 type Service struct {
 	orders   *orders
 	outbox   *outbox
+	dead     *pubsub.DeadLetters
 	others   others
 	sweeper  *sweeper
 	pace     *pace // of replays
@@ -67,6 +69,7 @@ func New(p *process.Process, c Config) *Service {
 	s := &Service{
 		orders:   &orders{store: store, committer: committer, now: c.Now, archive: archive{dir: c.ArchiveDir}},
 		outbox:   newOutbox(publisher, p.Log),
+		dead:     pubsub.NewDeadLetters(source, publisher, p.Dapr, store, committer, p.Log),
 		others:   others{client: p.Dapr},
 		pace:     &pace{perSecond: replayRate},
 		log:      p.Log,
