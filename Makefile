@@ -24,8 +24,20 @@ build: ## build services, tools and, once, the sidecar, into bin/
 	@go -C tools run ./build
 
 .PHONY: run
+# ANYWAY=1 starts it in spite of what doctor finds.
 run: build ## run everything until Ctrl-C (KEEP=1: start again what dies); prints a curl line that places an order
+	@bin/doctor -quiet -allow-risks -live -f dapr.yaml -broker $(BROKER) -state $(STATE) || \
+		{ [ -n "$(ANYWAY)" ] || { echo "not started; mend it, or start it all the same: make run ANYWAY=1"; exit 1; }; }
 	@exec bin/launch -f dapr.yaml -broker $(BROKER) -state $(STATE) -seed $(if $(KEEP),-keep)
+
+.PHONY: doctor
+doctor: ## look for what loses events or stalls, in every broker with every store (docs/doctor.md)
+	@go -C tools run ./build tools
+	@bin/doctor -f dapr.yaml -all
+
+.PHONY: doctor-live
+doctor-live: ## test what doctor asks a Redis server, on servers that the test starts
+	go -C tools test $(RACE) -count=1 -tags redis -run Live ./doctor
 
 .PHONY: demo
 demo: ## place some orders in the running system and show their timelines

@@ -26,7 +26,7 @@ var parts = []part{
 		return goBuild{label: "services", dir: root, out: filepath.Join(root, "bin"), packages: []string{"./services/..."}}.run()
 	}},
 	{"tools", func(root string) error {
-		return goBuild{label: "tools", dir: filepath.Join(root, "tools"), out: filepath.Join(root, "bin"), packages: []string{"./launch", "./demo", "./mailsink/..."}}.run()
+		return goBuild{label: "tools", dir: filepath.Join(root, "tools"), out: filepath.Join(root, "bin"), packages: []string{"./launch", "./doctor", "./demo", "./mailsink/..."}}.run()
 	}},
 	{"sidecar", buildSidecar},
 }

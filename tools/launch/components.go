@@ -3,51 +3,9 @@ package main
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
-
-	"orderflow/tools/internal/runfile"
 )
-
-// selectComponents puts the chosen broker and store in the place of those that
-// the run file names, and the secrets store that reads environment variables in
-// the place of the one that reads a file: in a path that ends in
-// components/<kind>/<name>, the name.
-func selectComponents(apps []runfile.App, broker, state string) error {
-	chosen := map[string]string{"broker": broker, "state": state, "secrets": "env"}
-	for i := range apps {
-		for j, path := range apps[i].ResourcesPaths {
-			kindDir := filepath.Dir(path)
-			kind := filepath.Base(kindDir)
-			name, ok := chosen[kind]
-			if !ok || filepath.Base(filepath.Dir(kindDir)) != "components" {
-				continue
-			}
-			replacement := filepath.Join(kindDir, name)
-			if info, err := os.Stat(replacement); name == "" || err != nil || !info.IsDir() {
-				return fmt.Errorf("%s %q: there is no such folder in %s; there are: %s", kind, name, kindDir, strings.Join(folders(kindDir), ", "))
-			}
-			apps[i].ResourcesPaths[j] = replacement
-		}
-	}
-	return nil
-}
-
-func folders(dir string) []string {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, entry := range entries {
-		if entry.IsDir() {
-			names = append(names, entry.Name())
-		}
-	}
-	return names
-}
 
 // writeConfiguration derives the sidecars' Configuration from the one at source:
 // the same, but they find each other through a SQLite file. Dapr's default is

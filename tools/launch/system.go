@@ -81,7 +81,7 @@ func newSystem(s settings, out *console, lookup func(string) (string, bool)) (_ 
 	if err != nil {
 		return nil, err
 	}
-	if err := selectComponents(apps, s.broker, s.state); err != nil {
+	if err := runfile.SelectComponents(apps, s.broker, s.state); err != nil {
 		return nil, err
 	}
 	for i := range apps {

@@ -1,0 +1,170 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+var liveRules = []Rule{
+	{
+		ID: "redis-append-only", Severity: Loses, On: "a Redis server (`-live`)",
+		What:   "`appendonly` is `no`",
+		Source: "redis.io/docs: persistence",
+	},
+	{
+		ID: "redis-evicts", Severity: Loses, On: "a Redis server (`-live`)",
+		What:   "`maxmemory` with a `maxmemory-policy` other than `noeviction`",
+		Source: "redis.io/docs: eviction",
+	},
+}
+
+// liveTimeout is how long a server may take to answer.
+const liveTimeout = 5 * time.Second
+
+// CheckLive asks the Redis servers that components point to, each once. Secrets are looked
+// up as the components' stores would: variables with getenv, files on disk. A server
+// that can't be asked is an error.
+func (s *Set) CheckLive(ctx context.Context, getenv func(string) (string, bool)) ([]Finding, error) {
+	var all []Finding
+	type answer struct {
+		verdicts []verdict
+		at       place // the component that named the server first
+	}
+	asked := map[string]answer{}
+	for _, sc := range s.sidecars {
+		for _, c := range sc.components {
+			if _, ok := c.get("redisHost"); !ok || !strings.HasSuffix(c.kind, ".redis") {
+				continue
+			}
+			options, err := sc.redisOptions(c, getenv)
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %s: %w", c.file, c.line, c.name, err)
+			}
+			server, ok := asked[options.Addr]
+			if !ok {
+				config, err := askRedis(ctx, options)
+				if err != nil {
+					return nil, fmt.Errorf("%s:%d: %s: Redis at %s: %w", c.file, c.line, c.name, options.Addr, err)
+				}
+				server = answer{judgeRedis(config), c.place("redisHost")}
+				asked[options.Addr] = server
+			}
+			for _, v := range server.verdicts {
+				all = append(all, v.rule.at(server.at, sc.app, v.write, fmt.Sprintf("The server at %s %s", options.Addr, v.why)))
+			}
+		}
+	}
+	return Merge(all), nil
+}
+
+type verdict struct {
+	rule       Rule
+	write, why string
+}
+
+// judgeRedis says what is wrong with a server's settings.
+func judgeRedis(config map[string]string) []verdict {
+	var all []verdict
+	if config["appendonly"] == "no" {
+		all = append(all, verdict{liveRules[0], "redis-cli config set appendonly yes   # and in redis.conf: appendonly yes",
+			"keeps a snapshot of every few minutes: a restart loses the events and the state since the last one."})
+	}
+	if policy := config["maxmemory-policy"]; config["maxmemory"] != "0" && policy != "noeviction" {
+		all = append(all, verdict{liveRules[1], "redis-cli config set maxmemory-policy noeviction   # and in redis.conf: maxmemory-policy noeviction",
+			"makes room by dropping keys (" + policy + "): streams and state among them."})
+	}
+	return all
+}
+
+func askRedis(ctx context.Context, options *goredis.Options) (map[string]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, liveTimeout)
+	defer cancel()
+	client := goredis.NewClient(options)
+	defer client.Close()
+	config := map[string]string{}
+	for _, name := range []string{"appendonly", "maxmemory", "maxmemory-policy"} {
+		got, err := client.ConfigGet(ctx, name).Result()
+		if err != nil {
+			return nil, fmt.Errorf("asking for %s: %w", name, err)
+		}
+		config[name] = got[name]
+	}
+	return config, nil
+}
+
+func (s *sidecar) redisOptions(c *component, getenv func(string) (string, bool)) (*goredis.Options, error) {
+	values := map[string]string{}
+	for _, name := range []string{"redisHost", "redisPassword", "redisUsername", "enableTLS"} {
+		set, ok := c.get(name)
+		if !ok {
+			continue
+		}
+		value, err := s.reveal(c, set, getenv)
+		if err != nil {
+			return nil, err
+		}
+		values[name] = value
+	}
+	if truthy(values["enableTLS"]) {
+		return nil, fmt.Errorf("it wants TLS, which is not asked for here; look yourself: redis-cli --tls config get appendonly, maxmemory, maxmemory-policy")
+	}
+	address, _, _ := strings.Cut(values["redisHost"], ",") // of a cluster, one stands for all
+	if !strings.Contains(address, ":") {
+		address += ":" + c.value("redisPort", "6379")
+	}
+	return &goredis.Options{Addr: address, Username: values["redisUsername"], Password: values["redisPassword"], DisableIdentity: true, MaxRetries: -1}, nil
+}
+
+// reveal is the value of a setting, from where its secret is kept if it has one.
+func (s *sidecar) reveal(c *component, set setting, getenv func(string) (string, bool)) (string, error) {
+	variable := set.envRef
+	if set.secretKey != "" {
+		store := s.component(c.store)
+		if store == nil {
+			return "", fmt.Errorf("%s: there is no secret store %q", set.name, c.store)
+		}
+		switch store.kind {
+		case "secretstores.local.env":
+			variable = store.value("prefix", "") + set.secretKey
+		case "secretstores.local.file":
+			return s.fromFile(store, set)
+		default:
+			return "", fmt.Errorf("%s: secrets in a %s are not read here", set.name, store.kind)
+		}
+	}
+	if variable == "" {
+		return set.value, nil
+	}
+	value, ok := getenv(variable)
+	if !ok {
+		return "", fmt.Errorf("%s: set %s", set.name, variable)
+	}
+	return value, nil
+}
+
+func (s *sidecar) fromFile(store *component, set setting) (string, error) {
+	file := store.value("secretsFile", "")
+	if !filepath.IsAbs(file) {
+		file = filepath.Join(s.dir, file)
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	var secrets map[string]any
+	if err := json.Unmarshal(content, &secrets); err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	value, ok := secrets[set.secretName].(string)
+	if !ok {
+		return "", fmt.Errorf("%s: %s has no text %q", set.name, file, set.secretName)
+	}
+	return value, nil
+}
