@@ -148,7 +148,8 @@ func (f *flow) deadLetters(t *testing.T) {
 		"notification UNDECODABLE poison-empty":    "",
 		"sidecar UNDELIVERED ":                     "",
 	})
-	if l := f.DeadLetter(t, letter["sidecar UNDELIVERED "]); string(l.Original) != noEvent {
+	// A broker of text (SNS) puts a sign of its own in the place of a byte that is none.
+	if l := f.DeadLetter(t, letter["sidecar UNDELIVERED "]); string(l.Original) != noEvent && string(l.Original) != strings.ToValidUTF8(noEvent, "\uFFFD") {
 		t.Errorf("kept %q of %q", l.Original, noEvent)
 	}
 
