@@ -62,10 +62,23 @@ func (s *stats) fill() {
 }
 
 func (s *stats) happened(eventType string, times int) {
-	if _, known := s.Events[eventType]; !known && (len(s.Events) >= maxTypes || len(eventType) > maxEventID) {
-		eventType = "other"
+	s.Events[counts(s.Events, eventType)] += times
+}
+
+// otherTypes is what types are counted as beyond the maxTypes that are counted
+// apart.
+const otherTypes = "other"
+
+// counts is as what an event of the type is counted among counted.
+func counts(counted map[string]int, eventType string) string {
+	apart := len(counted)
+	if _, ok := counted[otherTypes]; ok {
+		apart--
 	}
-	s.Events[eventType] += times
+	if _, known := counted[eventType]; !known && (apart >= maxTypes || len(eventType) > maxEventID) {
+		return otherTypes
+	}
+	return eventType
 }
 
 // moved counts a letter that went from one status to another; "" is none.
@@ -150,10 +163,7 @@ func (t *tally) Close(ctx context.Context) error {
 func (t *tally) happened(eventType string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, known := t.counts.events[eventType]; !known && len(t.counts.events) >= maxTypes {
-		eventType = "other"
-	}
-	t.counts.events[eventType]++
+	t.counts.events[counts(t.counts.events, eventType)]++
 }
 
 func (t *tally) replayed() {

@@ -23,6 +23,7 @@ type moment struct {
 	Time    time.Time `json:"time"`
 	TraceID string    `json:"traceId,omitempty"`
 	Redrive string    `json:"redriveOf,omitempty"` // the event that it is again
+	Came    int       `json:"came,omitempty"`      // as which of the order's it came, from 1; not stored
 }
 
 // moments are some of an order's, each event once.
@@ -147,6 +148,9 @@ func (t *timelines) of(ctx context.Context, orderID string) (timeline, error) {
 	line := timeline{OrderID: orderID, Events: h.Redriven.Events, LeftOut: h.Redriven.LeftOut}
 	for _, g := range h.Generations {
 		if g.Number == p.Shown {
+			for i := range g.Events {
+				g.Events[i].Came = i + 1
+			}
 			line.Events = append(line.Events, g.Events...)
 			line.LeftOut += g.LeftOut
 		}
