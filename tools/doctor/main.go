@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/redis/go-redis/v9/logging"
+
 	"orderflow/tools/internal/doctor"
 	"orderflow/tools/internal/runfile"
 )
@@ -57,6 +59,7 @@ type settings struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	logging.Disable() // the Redis client tells of what is told here
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, os.LookupEnv))
 }
 

@@ -59,7 +59,7 @@ func TestExitCodes(t *testing.T) {
 		"nothing of Dapr's":        {[]string{"../../docs"}, unreadable, "no Dapr resources"},
 		"no such broker":           {[]string{"-f", runFile, "-broker", "pigeon"}, unreadable, "no such folder"},
 		"YAML that isn't":          {[]string{broken}, unreadable, "broken.yaml"},
-		"a server that is not":     {[]string{"-f", runFile, "-broker", "redis", "-state", "redis", "-live"}, unreadable, "127.0.0.1:1"},
+		"a server that is not":     {[]string{"-f", runFile, "-broker", "redis", "-state", "redis", "-live"}, unreadable, "Redis at 127.0.0.1:1: nothing answers"},
 		"servers that are not our": {[]string{"-f", runFile, "-broker", "nats", "-state", "sqlite", "-live"}, clean, "nothing found"},
 		"help":                     {[]string{"-help"}, clean, "Exit code"},
 		"the rules":                {[]string{"-rules"}, clean, "| `jetstream-parallel` | loses events |"},

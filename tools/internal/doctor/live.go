@@ -3,7 +3,9 @@ package doctor
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,13 +47,13 @@ func (s *Set) CheckLive(ctx context.Context, getenv func(string) (string, bool))
 			}
 			options, err := sc.redisOptions(c, getenv)
 			if err != nil {
-				return nil, fmt.Errorf("%s:%d: %s: %w", c.file, c.line, c.name, err)
+				return nil, fmt.Errorf("component %s: %w", c.name, err)
 			}
 			server, ok := asked[options.Addr]
 			if !ok {
 				config, err := askRedis(ctx, options)
 				if err != nil {
-					return nil, fmt.Errorf("%s:%d: %s: Redis at %s: %w", c.file, c.line, c.name, options.Addr, err)
+					return nil, fmt.Errorf("component %s: Redis at %s: %w", c.name, options.Addr, err)
 				}
 				server = answer{judgeRedis(config), c.place("redisHost")}
 				asked[options.Addr] = server
@@ -91,7 +93,9 @@ func askRedis(ctx context.Context, options *goredis.Options) (map[string]string,
 	config := map[string]string{}
 	for _, name := range []string{"appendonly", "maxmemory", "maxmemory-policy"} {
 		got, err := client.ConfigGet(ctx, name).Result()
-		if err != nil {
+		if _, unreachable := errors.AsType[*net.OpError](err); unreachable {
+			return nil, fmt.Errorf("nothing answers (%w): start one (redis-server --appendonly yes), or say where one is", err)
+		} else if err != nil {
 			return nil, fmt.Errorf("asking for %s: %w", name, err)
 		}
 		config[name] = got[name]
@@ -119,7 +123,7 @@ func (s *sidecar) redisOptions(c *component, getenv func(string) (string, bool))
 	if !strings.Contains(address, ":") {
 		address += ":" + c.value("redisPort", "6379")
 	}
-	return &goredis.Options{Addr: address, Username: values["redisUsername"], Password: values["redisPassword"], DisableIdentity: true, MaxRetries: -1}, nil
+	return &goredis.Options{Addr: address, Username: values["redisUsername"], Password: values["redisPassword"], DisableIdentity: true, MaxRetries: -1, DialerRetries: 1}, nil
 }
 
 // reveal is the value of a setting, from where its secret is kept if it has one.
