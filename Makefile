@@ -53,6 +53,14 @@ test: build unit ## unit tests, then the flow test on real processes (BROKER=, S
 brokers: ## install the servers that tests start for BROKER= and STATE= (SERVERS=, all if not given)
 	@test/brokers/install.sh $(SERVERS)
 
+.PHONY: conformance
+conformance: build ## hold one broker with one store against the suite (BROKER=, STATE=; docs/brokers.md)
+	cd test/conformance && BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 20m -args -results results
+
+.PHONY: components-conformance
+components-conformance: ## Dapr's own suites on the component files, as they are (BROKER=, STATE=)
+	BROKER=$(BROKER) STATE=$(STATE) go -C test/dapr test -count=1 -timeout 25m $(if $(SUITE),-run $(SUITE))
+
 .PHONY: tour
 tour: build ## run the commands of docs/failure-tour.md and hold their output against it
 	BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 5m ./test/tour

@@ -63,6 +63,11 @@ type sweeper struct {
 	patience order.Patience
 	maxOpen  int // with more orders open, the rest waits in the index, where it stands anyway
 	log      *slog.Logger
+
+	// unasked is when the others last could not be asked. Who was away has a queue to
+	// work off before anything can have had its effect; telling it all again at once
+	// would make the queue twice as long.
+	unasked time.Time
 }
 
 // start sweeps again and again until the function that it answers is called, which
@@ -203,7 +208,7 @@ func (s *sweeper) examine(ctx context.Context, orders []open) ([]open, error) {
 	effects, err := s.effects(ctx, ids)
 	if err != nil {
 		s.log.WarnContext(ctx, "the sweep can't ask what became of orders", "error", err)
-		effects = nil
+		effects, s.unasked = nil, s.orders.now()
 	}
 	var still []open
 	var told []int // of still
@@ -259,7 +264,15 @@ func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Docume
 	patience := s.patience
 	patience.Effect <<= min(entry.Times, maxDoubled)
 	last := history[len(history)-1]
-	switch o.Next(known, entry.Told, s.orders.now(), patience) {
+	told := entry.Told
+	if told.Before(o.UpdatedAt) {
+		told = o.UpdatedAt
+	}
+	// But nobody who fails to answer now and then holds an event back for ever.
+	if told.Before(s.unasked) && s.orders.now().Sub(told) < s.patience.Effect<<maxDoubled {
+		told = s.unasked
+	}
+	switch o.Next(known, told, s.orders.now(), patience) {
 	case order.Settled:
 		return false, nil, nil
 	case order.GiveUp:

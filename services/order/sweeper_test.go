@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -252,5 +253,36 @@ func TestSweepPassesADamagedOrder(t *testing.T) {
 	b.want(b.sweep(s), sound+":1:ORDER_CREATED")
 	if d := b.document(); len(d.Open) != 2 {
 		t.Errorf("%d open, want 2", len(d.Open))
+	}
+}
+
+// Who was away gets the time to work off what waits for him before it is told
+// again; but who fails again and again holds nothing back for long.
+func TestSweepGivesTimeAfterAnOutage(t *testing.T) {
+	b, s := startSweep(t, daprtest.RedisLike)
+	id := b.place()
+	b.asking = errors.New("inventory is away")
+	for range 6 {
+		b.now = b.now.Add(2 * time.Second)
+		b.want(b.sweep(s))
+	}
+	b.asking = nil
+	b.now = b.now.Add(7 * time.Second)
+	b.want(b.sweep(s))
+	b.now = b.now.Add(time.Second)
+	b.want(b.sweep(s), id+":1:ORDER_CREATED")
+
+	other := b.place()
+	var told []string
+	for range 20 { // every other time nobody answers
+		b.asking = errors.New("notification is away")
+		b.now = b.now.Add(2 * time.Second)
+		b.want(b.sweep(s))
+		b.asking = nil
+		b.now = b.now.Add(2 * time.Second)
+		told = append(told, b.sweep(s)...)
+	}
+	if !slices.Contains(told, other+":1:ORDER_CREATED") {
+		t.Errorf("told %v, want %s among them", told, other)
 	}
 }
