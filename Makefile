@@ -25,10 +25,10 @@ build: ## build services, tools and, once, the sidecar, into bin/
 
 .PHONY: run
 # ANYWAY=1 starts it in spite of what doctor finds.
-run: build ## run everything until Ctrl-C; prints a curl line that places an order
+run: build ## run everything until Ctrl-C (KEEP=1: start again what dies); prints a curl line that places an order
 	@bin/doctor -quiet -allow-risks -live -f dapr.yaml -broker $(BROKER) -state $(STATE) || \
 		{ [ -n "$(ANYWAY)" ] || { echo "not started; mend it, or start it all the same: make run ANYWAY=1"; exit 1; }; }
-	@exec bin/launch -f dapr.yaml -broker $(BROKER) -state $(STATE) -seed
+	@exec bin/launch -f dapr.yaml -broker $(BROKER) -state $(STATE) -seed $(if $(KEEP),-keep)
 
 .PHONY: doctor
 doctor: ## look for what loses events or stalls, in every broker with every store (docs/doctor.md)
@@ -49,11 +49,25 @@ test: build unit ## unit tests, then the flow test on real processes (BROKER=, S
 	@# In the package's own folder, so that go test shows what it measured.
 	cd test/flow && BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 15m
 
+.PHONY: brokers
+brokers: ## install the servers that tests start for BROKER= and STATE= (SERVERS=, all if not given)
+	@test/brokers/install.sh $(SERVERS)
+
+.PHONY: tour
+tour: build ## run the commands of docs/failure-tour.md and hold their output against it
+	BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 5m ./test/tour
+
 .PHONY: faults
 # SEED= draws a new one. FAULTS= is all of them, or names and groups with commas
-# between (test/faults/kinds_test.go): kill,restart,repeat,zombie,short.
-faults: build ## break the running system at random moments, then count (TRIALS=, SEED=, FAULTS=)
-	BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -v -timeout 0 ./test/faults -trials $(or $(TRIALS),20) -seed $(or $(SEED),0) -faults '$(FAULTS)' -recovery $(or $(RECOVERY),15s)
+# between (test/faults/kinds_test.go): kill,restart,repeat,network,poison,zombie,long.
+# LANES= faults at a time.
+faults: build ## break the running system at random moments, then count (TRIALS=, SEED=, FAULTS=, LANES=)
+	@# Without a package's name, so that go test shows at once how it goes.
+	BROKER=$(BROKER) STATE=$(STATE) go -C test/faults test -count=1 -timeout 0 -run '^TestFaults$$' -args -trials $(or $(TRIALS),20) -seed $(or $(SEED),0) -faults '$(FAULTS)' -lanes $(or $(LANES),2) -recovery $(or $(RECOVERY),15s)
+
+.PHONY: faults-table
+faults-table: ## print the tables of a campaign that was run in parts (RESULTS=results/*-nats-*.json)
+	@go -C test/faults test -count=1 -args -table '$(or $(RESULTS),results/*.json)'
 
 .PHONY: faults-short
 faults-short: ## one trial of the most telling faults with a known seed, and one with a new one
@@ -66,6 +80,7 @@ unit: ## unit and contract tests of all modules, shuffled, with the race detecto
 	@$(if $(RACE),,echo "no C compiler: tests run without -race")
 	go test $(RACE) -shuffle=on $$(go list ./... | grep -v /test/)
 	go -C tools test $(RACE) -shuffle=on ./...
+	go -C test/faults test $(RACE) -shuffle=on -skip '^TestFaults$$' ./...
 
 .PHONY: check
 # tools/daprd is not vetted: that would go through all of Dapr, for one file.
@@ -74,11 +89,13 @@ check: ## format, vet, staticcheck, schemas, vulnerabilities, unit tests
 		if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
 	go -C tools vet ./...
+	go -C test/faults vet ./...
 	@mkdir -p bin && go -C tools build -o ../bin/ tool
 	bin/staticcheck ./...
 	cd tools && ../bin/staticcheck ./...
 	@go -C tools run ./schemacheck -dir ../events/schemas -published $(SCHEMAS_PUBLISHED)
-	@tools/vulncheck.sh $(GOVULNDB) . tools
+	cd test/faults && ../../bin/staticcheck ./...
+	@tools/vulncheck.sh $(GOVULNDB) . tools test/faults
 	@$(MAKE) --no-print-directory unit
 
 .PHONY: dapr-run

@@ -35,10 +35,11 @@ var ErrNotLoaded = errors.New("not loaded")
 
 const loadTimeout = 5 * time.Second
 
-// Sizes of one call to the sidecar, whose limit is 4 MiB for a message.
+// Sizes of one call to the sidecar, whose limit is 4 MiB for a message. DynamoDB
+// refuses a transaction over more than 100 keys.
 const (
 	maxReadKeys   = 256
-	maxWriteKeys  = 128
+	maxWriteKeys  = 100
 	maxWriteBytes = 2 << 20
 )
 

@@ -29,6 +29,9 @@ var statuses = problem.Table{
 	{errNotRedrivable, func(err error) *problem.Problem {
 		return problem.New(http.StatusUnprocessableEntity, "not-redrivable", "The event can't be sent again", "%v.", err)
 	}},
+	{errNoRebuild, func(error) *problem.Problem {
+		return problem.New(http.StatusConflict, "no-rebuild", "That generation is not being built", "GET /admin/projection says which one is; POST /admin/projection/rebuild begins one.")
+	}},
 	{errPublish, func(error) *problem.Problem {
 		return problem.Unavailable("The broker did not take the event; whether it was sent is not known. Do the same again: it stays one event.")
 	}},
@@ -313,10 +316,51 @@ func (s *server) showTimeline(c *gin.Context) error {
 }
 
 func (s *server) showStats(c *gin.Context) error {
-	counts, err := s.timelines.stats(c.Request.Context())
+	counts, err := s.tally.stats(c.Request.Context())
 	if err != nil {
 		return err
 	}
 	c.JSON(http.StatusOK, counts)
+	return nil
+}
+
+func (s *server) showProjection(c *gin.Context) error {
+	p, err := s.timelines.projection(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, p)
+	return nil
+}
+
+// beginRebuild has the timelines built anew, beside those that are shown.
+func (s *server) beginRebuild(c *gin.Context) error {
+	p, err := s.timelines.begin(c.Request.Context(), s.now())
+	if err != nil {
+		return err
+	}
+	s.log.InfoContext(c.Request.Context(), "timelines are being rebuilt", "generation", p.Building, "shown", p.Shown)
+	c.JSON(http.StatusOK, p)
+	return nil
+}
+
+// showRebuilt puts the timelines that were built in the place of those that are
+// shown.
+func (s *server) showRebuilt(c *gin.Context) error {
+	var body struct {
+		Generation int `json:"generation"`
+	}
+	if _, err := problem.ReadJSON(c, maxBody, &body); err != nil {
+		return err
+	}
+	if body.Generation < 1 {
+		return problem.Invalid("generation must be the one that is being built.")
+	}
+	p, err := s.timelines.show(c.Request.Context(), body.Generation)
+	if err != nil {
+		return err
+	}
+	s.log.InfoContext(c.Request.Context(), "timelines are shown", "generation", p.Shown)
+	c.JSON(http.StatusOK, p)
 	return nil
 }

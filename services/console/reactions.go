@@ -58,15 +58,16 @@ func (s *server) undelivered(d pubsub.Delivery) events.DeadLetter {
 	return l
 }
 
-// onEvent puts what happened to an order into its timeline, whatever the type.
-// What can't be read is no loss here: whoever it is for gives it up.
+// onEvent puts what happened to an order into its timeline, whatever the type, and
+// whether it comes for the first time or in a replay. What can't be read is no loss
+// here: whoever it is for gives it up.
 func (s *server) onEvent(topic string) func(context.Context, pubsub.Delivery) error {
 	return func(ctx context.Context, d pubsub.Delivery) error {
 		if d.Err != nil {
 			s.log.WarnContext(ctx, "event that can't be read", "topic", topic, "error", pubsub.Reason(d.Err))
 			return nil
 		}
-		return s.timelines.happened(ctx, orderOf(d.Event), moment{
+		m := moment{
 			ID:      d.Event.ID,
 			Type:    d.Event.Type,
 			Source:  d.Event.Source,
@@ -74,7 +75,14 @@ func (s *server) onEvent(topic string) func(context.Context, pubsub.Delivery) er
 			Time:    d.Event.Time.UTC(),
 			TraceID: traceID(d.Event.TraceParent),
 			Redrive: d.Event.RedriveOf,
-		})
+		}
+		if topic == events.TopicReplay {
+			// The sidecar puts the trace of whoever publishes into the event: this
+			// time that of the replay, which is not the order's.
+			m.Topic, m.TraceID = d.Event.Topic(), ""
+			s.tally.replayed()
+		}
+		return s.timelines.happened(ctx, orderOf(d.Event), m)
 	}
 }
 

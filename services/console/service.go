@@ -27,9 +27,11 @@ func Setup(p *process.Process, c Config) error {
 	store := aggregate.NewStore(p.Dapr, stateStore)
 	committer := aggregate.NewCommitter(store)
 	publisher := pubsub.NewPublisher(p.Dapr, events.TopicOrders, events.TopicInventory)
+	tally := newTally(store, committer, p.Log)
 	s := &server{
 		letters:   &letters{store: store, committer: committer},
-		timelines: &timelines{store: store, committer: committer},
+		timelines: &timelines{store: store, committer: committer, tally: tally},
+		tally:     tally,
 		publisher: publisher,
 		log:       p.Log,
 		now:       func() time.Time { return c.Now().UTC() },
@@ -37,12 +39,14 @@ func Setup(p *process.Process, c Config) error {
 	s.routes(p)
 	p.OnShutdown("publisher", func(context.Context) error { publisher.Close(); return nil })
 	p.OnShutdown("committer", func(context.Context) error { committer.Close(); return nil })
+	p.OnShutdown("counts", tally.Close)
 	return nil
 }
 
 type server struct {
 	letters   *letters
 	timelines *timelines
+	tally     *tally
 	publisher *pubsub.Publisher
 	log       *slog.Logger
 	now       func() time.Time

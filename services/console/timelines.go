@@ -2,9 +2,6 @@ package console
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -14,7 +11,6 @@ import (
 // Bounds of one document.
 const (
 	maxMoments = 100 // of an order's timeline; an order has a handful
-	maxTypes   = 100 // that stats count apart
 	maxEventID = 512 // bytes
 )
 
@@ -27,130 +23,141 @@ type moment struct {
 	Time    time.Time `json:"time"`
 	TraceID string    `json:"traceId,omitempty"`
 	Redrive string    `json:"redriveOf,omitempty"` // the event that it is again
+	Came    int       `json:"came,omitempty"`      // as which of the order's it came, from 1; not stored
 }
 
-// timeline is what happened to an order, as it came here.
+// moments are some of an order's, each event once.
+type moments struct {
+	Events  []moment `json:"events"`
+	LeftOut int      `json:"leftOut,omitempty"` // more came than are kept
+}
+
+// add says whether m is new.
+func (l *moments) add(m moment) bool {
+	switch {
+	case slices.ContainsFunc(l.Events, func(o moment) bool { return o.ID == m.ID }):
+		return false
+	case len(l.Events) == maxMoments:
+		l.LeftOut++
+	default:
+		l.Events = append(l.Events, m)
+	}
+	return true
+}
+
+// timeline is what happened to an order, as people are shown it.
 type timeline struct {
 	OrderID string   `json:"orderId"`
 	Events  []moment `json:"events"`
-	LeftOut int      `json:"leftOut"` // more came than are kept
+	LeftOut int      `json:"leftOut"`
 }
 
-// stats count what came. They are kept beside what they count, and a failure of
-// the store in the middle may put them off by one.
-type stats struct {
-	Events  map[string]int `json:"events"`  // by type; those of orders once each
-	Letters map[string]int `json:"letters"` // by status
+// history is the document of an order: its timeline in each generation of the
+// projection that still counts, which are one, or two while it is rebuilt; and
+// what console itself sent again, of which no other service knows and no replay
+// tells, so that it belongs to no generation.
+type history struct {
+	OrderID     string       `json:"orderId"`
+	Generations []generation `json:"generations"`
+	Redriven    moments      `json:"redriven,omitzero"`
 }
 
-const statsKey = "stats"
+type generation struct {
+	Number int `json:"number"`
+	moments
+}
 
-func timelineKey(orderID string) string { return "timeline-" + orderID }
+func historyKey(orderID string) string { return "timeline-" + orderID }
+
+// happened adds m to every generation that p writes, and says whether it is new in
+// the one that is shown. A generation that is older than that is dropped in
+// passing; one that is newer stays, for p may have been read a moment ago.
+func (h *history) happened(p projection, m moment) bool {
+	if m.Redrive != "" {
+		return h.Redriven.add(m)
+	}
+	h.Generations = slices.DeleteFunc(h.Generations, func(g generation) bool { return g.Number < p.Shown })
+	isNew := false
+	for _, number := range p.written() {
+		i := slices.IndexFunc(h.Generations, func(g generation) bool { return g.Number == number })
+		if i < 0 {
+			i = len(h.Generations)
+			h.Generations = append(h.Generations, generation{Number: number})
+		}
+		if h.Generations[i].add(m) && number == p.Shown {
+			isNew = true
+		}
+	}
+	return isNew
+}
 
 // timelines are the timelines of all orders, one key each.
 type timelines struct {
 	store     *aggregate.Store
 	committer *aggregate.Committer
+	tally     *tally
 }
 
 // happened adds m to the order's timeline, unless it is there already. An event
 // of no order is only counted.
 func (t *timelines) happened(ctx context.Context, orderID string, m moment) error {
-	keys := []string{statsKey}
-	if orderID != "" {
-		keys = append(keys, timelineKey(orderID))
+	if orderID == "" {
+		t.tally.happened(m.Type)
+		return nil
 	}
-	return t.committer.Do(ctx, keys, func(tx *aggregate.Tx) error {
-		counts, err := readStats(tx)
+	isNew := false
+	err := t.committer.Do(ctx, []string{projectionKey, historyKey(orderID)}, func(tx *aggregate.Tx) error {
+		p, err := readProjection(tx)
 		if err != nil {
 			return err
 		}
-		if orderID != "" {
-			line, err := aggregate.Get[timeline](tx, timelineKey(orderID))
-			if err != nil {
-				return err
-			}
-			if line == nil {
-				line = &timeline{OrderID: orderID}
-			}
-			switch {
-			case slices.ContainsFunc(line.Events, func(o moment) bool { return o.ID == m.ID }):
-				return nil
-			case len(line.Events) == maxMoments:
-				line.LeftOut++
-			default:
-				line.Events = append(line.Events, m)
-			}
-			tx.Put(timelineKey(orderID), line)
+		h, err := aggregate.Get[history](tx, historyKey(orderID))
+		if err != nil {
+			return err
 		}
-		counts.happened(m.Type)
-		tx.Put(statsKey, counts) // with the timeline, in one write: this is once for every event
+		if h == nil {
+			h = &history{OrderID: orderID}
+		}
+		if h.happened(*p, m) {
+			isNew = true // also if the commit is made once more and finds it there
+		}
+		tx.Put(historyKey(orderID), h)
 		return nil
 	})
+	if err == nil && isNew {
+		t.tally.happened(m.Type)
+	}
+	return err
 }
 
 // of is the order's timeline by the events' times. Its error is errNotFound, or
 // the store's.
 func (t *timelines) of(ctx context.Context, orderID string) (timeline, error) {
-	var line timeline
-	if err := t.read(ctx, timelineKey(orderID), &line); err != nil {
+	docs, err := t.store.Load(ctx, projectionKey, historyKey(orderID))
+	if err != nil {
 		return timeline{}, err
+	}
+	p, err := projectionOf(docs[projectionKey])
+	if err != nil {
+		return timeline{}, err
+	}
+	h, err := read[history](docs[historyKey(orderID)])
+	if err != nil {
+		return timeline{}, err
+	}
+	line := timeline{OrderID: orderID, Events: h.Redriven.Events, LeftOut: h.Redriven.LeftOut}
+	for _, g := range h.Generations {
+		if g.Number == p.Shown {
+			for i := range g.Events {
+				g.Events[i].Came = i + 1
+			}
+			line.Events = append(line.Events, g.Events...)
+			line.LeftOut += g.LeftOut
+		}
+	}
+	if len(line.Events) == 0 {
+		return timeline{}, errNotFound
 	}
 	slices.SortStableFunc(line.Events, func(a, b moment) int { return a.Time.Compare(b.Time) })
 	return line, nil
-}
-
-// stats are the counts so far.
-func (t *timelines) stats(ctx context.Context) (stats, error) {
-	counts := stats{Events: map[string]int{}, Letters: map[string]int{}}
-	if err := t.read(ctx, statsKey, &counts); err != nil && !errors.Is(err, errNotFound) {
-		return stats{}, err
-	}
-	return counts, nil
-}
-
-func (t *timelines) read(ctx context.Context, key string, v any) error {
-	docs, err := t.store.Load(ctx, key)
-	if err != nil {
-		return err
-	}
-	if docs[key].ETag == "" {
-		return errNotFound
-	}
-	if err := json.Unmarshal(docs[key].Value, v); err != nil {
-		return fmt.Errorf("document %s can't be read: %w", key, err)
-	}
-	return nil
-}
-
-func readStats(tx *aggregate.Tx) (*stats, error) {
-	s, err := aggregate.Get[stats](tx, statsKey)
-	if err != nil {
-		return nil, err
-	}
-	if s == nil {
-		s = &stats{}
-	}
-	if s.Events == nil {
-		s.Events = map[string]int{}
-	}
-	if s.Letters == nil {
-		s.Letters = map[string]int{}
-	}
-	return s, nil
-}
-
-func (s *stats) happened(eventType string) {
-	if _, known := s.Events[eventType]; !known && (len(s.Events) >= maxTypes || len(eventType) > maxEventID) {
-		eventType = "other"
-	}
-	s.Events[eventType]++
-}
-
-// moved counts a letter that went from one status to another; "" is none.
-func (s *stats) moved(from, to string) {
-	if from != "" {
-		s.Letters[from] = max(0, s.Letters[from]-1)
-	}
-	s.Letters[to]++
 }

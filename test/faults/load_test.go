@@ -20,11 +20,11 @@ const (
 	clients = 8
 	// loadFor is how long orders are placed at least, and maxLoad at most where the
 	// fault lasts longer.
-	loadFor, maxLoad = 3 * time.Second, 12 * time.Second
+	loadFor, maxLoad = 2500 * time.Millisecond, 8 * time.Second
 	// think is the longest pause of a client between two orders: together they place
-	// about 30 a second, half of what a small machine takes. More would measure how
-	// long a queue is, and not how long a fault lasts.
-	think = 500 * time.Millisecond
+	// about 25 a second, so that three systems fit on a small machine. More would
+	// measure how long a queue is, and not how long a fault lasts.
+	think = 600 * time.Millisecond
 	// attempt bounds one request; giveUp is when a client no longer repeats it,
 	// which nothing here should make it do.
 	attempt, giveUp = 3 * time.Second, 2 * time.Minute
@@ -37,9 +37,10 @@ const (
 // trial is one fault under one load.
 type trial struct {
 	*campaigner
-	name     string // of its products, customers and keys, like no other trial's
-	rnd      *rand.Rand
-	products []string // the first is the hot one
+	name     string       // of its products, customers and keys, like no other trial's
+	rnd      *rand.Rand   // of the fault
+	clients  []*rand.Rand // of each client; apart, since they run side by side
+	products []string     // the first is the hot one
 	cleared  time.Time
 
 	mu       sync.Mutex
@@ -56,9 +57,15 @@ type placed struct {
 }
 
 func newTrial(c *campaigner, seed uint64, fault string, n int) *trial {
-	h := fnv.New64a()
-	fmt.Fprintf(h, "%s %d", fault, n)
-	t := &trial{campaigner: c, name: fmt.Sprintf("t%d", n), rnd: rand.New(rand.NewPCG(seed, h.Sum64())), placed: map[string]*placed{}}
+	draw := func(who string) *rand.Rand {
+		h := fnv.New64a()
+		fmt.Fprintf(h, "%s %d %s", fault, n, who)
+		return rand.New(rand.NewPCG(seed, h.Sum64()))
+	}
+	t := &trial{campaigner: c, name: fmt.Sprintf("t%d", n), rnd: draw("fault"), placed: map[string]*placed{}}
+	for i := range clients {
+		t.clients = append(t.clients, draw(fmt.Sprintf("client %d", i)))
+	}
 	for _, p := range []string{"hot", "a", "b", "c"} {
 		t.products = append(t.products, t.name+"-"+p)
 	}
@@ -99,8 +106,7 @@ func (t *trial) load(ctx context.Context, stop <-chan struct{}) {
 	ctx, cancel := context.WithTimeout(ctx, giveUp)
 	defer cancel()
 	var all sync.WaitGroup
-	for c := range clients {
-		rnd := rand.New(rand.NewPCG(t.rnd.Uint64(), uint64(c)))
+	for c, rnd := range t.clients {
 		customer := fmt.Sprintf("%s-c%d", t.name, c)
 		all.Go(func() {
 			for n := 0; ; n++ {

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -268,6 +270,28 @@ func (s *System) MustPlace(tb testing.TB, p Placement, headers ...Header) Order 
 	return o
 }
 
+// PlaceSurely places an order, once: as long as nobody answers it asks again under
+// the same Idempotency-Key. It gives up when the order is refused, or with ctx. It
+// may be called from any goroutine.
+func (s *System) PlaceSurely(ctx context.Context, key string, p Placement) (Order, error) {
+	for {
+		once, cancel := context.WithTimeout(ctx, attemptTimeout)
+		o, a, err := s.Place(once, p, With("Idempotency-Key", `"`+key+`"`))
+		cancel()
+		if err == nil || a.Status/100 == 4 && a.Status != http.StatusTooManyRequests {
+			return o, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return Order{}, fmt.Errorf("order %s was not accepted: %w", key, errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+// attemptTimeout bounds one request of those that are made again and again.
+const attemptTimeout = 3 * time.Second
+
 // Cancel takes an order back. It may be called from any goroutine.
 func (s *System) Cancel(ctx context.Context, id string) (Answer, error) {
 	return Send(ctx, http.MethodPost, s.Order.URL+"/orders/"+url.PathEscape(id)+"/cancel", nil)
@@ -351,6 +375,36 @@ func (s *System) Notifications(tb testing.TB, orderID string) []Notification {
 	get(tb, s.Notification.URL+"/notifications?orderId="+url.QueryEscape(orderID), &page)
 	return page.Notifications
 }
+
+// Untold are those of the orders whose customers were not told yet how they ended.
+// It may be called from any goroutine.
+func (s *System) Untold(ctx context.Context, ids []string) (untold []string, err error) {
+	for chunk := range slices.Chunk(ids, maxAsked) {
+		a, err := Send(ctx, http.MethodGet, s.Notification.URL+"/notifications?"+url.Values{"orderId": chunk}.Encode(), nil)
+		if err := accepted(a, err); err != nil {
+			return ids, err
+		}
+		var page struct {
+			Notifications []Notification `json:"notifications"`
+		}
+		if err := json.Unmarshal(a.Body, &page); err != nil {
+			return ids, err
+		}
+		told := map[string]bool{}
+		for _, n := range page.Notifications {
+			told[n.OrderID] = n.Status == "SENT"
+		}
+		for _, id := range chunk {
+			if !told[id] {
+				untold = append(untold, id)
+			}
+		}
+	}
+	return untold, nil
+}
+
+// maxAsked is how many orders a service tells about in one answer.
+const maxAsked = 100
 
 // Notified waits until the order's one e-mail is sent.
 func (s *System) Notified(tb testing.TB, orderID string) Notification {

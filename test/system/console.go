@@ -89,6 +89,7 @@ type Moment struct {
 	ID        string    `json:"id"`
 	Type      string    `json:"type"`
 	Source    string    `json:"source"`
+	Topic     string    `json:"topic"`
 	Time      time.Time `json:"time"`
 	TraceID   string    `json:"traceId"`
 	RedriveOf string    `json:"redriveOf"`

@@ -53,14 +53,52 @@ func (s *System) Signal(name string, sig syscall.Signal) error {
 	return nil
 }
 
+// held is the file that keeps a process from being started.
+func (s *System) held(name string) string { return filepath.Join(s.Data, "down", name) }
+
+func (s *System) hold(names ...string) error {
+	if err := os.MkdirAll(s.held(""), 0o700); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.WriteFile(s.held(name), nil, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Release has services started that came late (Options.Late); they are ready some
+// time after.
+func (s *System) Release(names ...string) error {
+	for _, name := range names {
+		if err := os.Remove(s.held(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RestartBroker kills the broker and returns when it runs again, on the data that it
+// had, not before down has passed.
+func (s *System) RestartBroker(ctx context.Context, down time.Duration) error {
+	if s.BrokerServer == nil {
+		return s.Restart(ctx, syscall.SIGKILL, down, Broker)
+	}
+	if err := s.BrokerServer.Kill(); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(down):
+	case <-ctx.Done():
+	}
+	return s.BrokerServer.Start()
+}
+
 // Restart ends processes with a signal and returns when each has been started
 // again, which must have been asked for (Options.Keep) and does not happen before
 // down has passed.
 func (s *System) Restart(ctx context.Context, sig syscall.Signal, down time.Duration, names ...string) error {
-	held := filepath.Join(s.Data, "down")
-	if err := os.MkdirAll(held, 0o700); err != nil {
-		return err
-	}
 	before := map[string]int{}
 	for _, name := range names {
 		pid, err := s.PID(name)
@@ -68,9 +106,9 @@ func (s *System) Restart(ctx context.Context, sig syscall.Signal, down time.Dura
 			return err
 		}
 		before[name] = pid
-		if err := os.WriteFile(filepath.Join(held, name), nil, 0o600); err != nil {
-			return err
-		}
+	}
+	if err := s.hold(names...); err != nil {
+		return err
 	}
 	for _, name := range names {
 		if err := s.Signal(name, sig); err != nil {
@@ -81,10 +119,8 @@ func (s *System) Restart(ctx context.Context, sig syscall.Signal, down time.Dura
 	case <-time.After(down):
 	case <-ctx.Done():
 	}
-	for _, name := range names {
-		if err := os.Remove(filepath.Join(held, name)); err != nil {
-			return err
-		}
+	if err := s.Release(names...); err != nil {
+		return err
 	}
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()

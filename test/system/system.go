@@ -14,14 +14,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"orderflow/test/brokers"
 )
 
 const (
@@ -37,8 +42,16 @@ type Options struct {
 	Env    []string // NAME=value, beyond the test's own environment, for all processes
 	Keep   bool     // processes that die are started again
 
-	// Proxies puts a Proxy before the mail server and Redis.
-	Proxies bool
+	// Late are services that are started, with their sidecars, only when Release says
+	// so. It wants Keep.
+	Late []string
+
+	// Link, if it is not nil, is told of each connection that one process makes to
+	// another and answers the address, on 127.0.0.1, to make it to: the one given, or
+	// that of something in between. Services, and sidecars by the name that SidecarOf
+	// gives, are the first; these, "mail" and the folders of broker and store ("nats",
+	// "redis") the second. It is called from several goroutines, before Start returns.
+	Link func(from, to, address string) string
 }
 
 // Service is one service and its sidecar.
@@ -56,6 +69,8 @@ type Service struct {
 type System struct {
 	Order, Inventory, Notification, Console Service
 
+	Options Options // as it was started, with what was left to choose
+
 	APIToken string        // the header dapr-api-token, to a sidecar
 	AppToken string        // the same, to the event routes of a service
 	MailURL  string        // the mail sink's page
@@ -65,11 +80,13 @@ type System struct {
 	StatusFile string // the launcher's: where everything is, for tools
 
 	NATSURL string // where the broker is, if it is the launcher's
-	Redis   *Redis // nil if neither broker nor store is one
 
-	// With Options.Proxies: what is between the services and the mail server, and
-	// between the sidecars and Redis, where there is one.
-	MailProxy, RedisProxy *Proxy
+	// The servers that the test runs for the system, for whoever kills them or looks
+	// into them: nil where the launcher runs the broker, and where the store is a
+	// file. One server that is both is the same in both.
+	BrokerServer, StateServer *brokers.Server
+
+	Redis *Redis // one of them, if it is Redis
 
 	cmd     *exec.Cmd
 	output  output
@@ -118,22 +135,19 @@ func Start(tb testing.TB, o Options) *System {
 		}
 	}
 	env := append(os.Environ(), o.Env...)
-	var (
-		redis                 *Redis
-		redisProxy, mailProxy *Proxy
-	)
-	if o.Broker == "redis" || o.State == "redis" {
-		redis = startRedis(tb)
-		address := redis.address
-		if o.Proxies {
-			redisProxy = startProxy(tb, address)
-			address = redisProxy.Address()
+	var redis *Redis
+	servers := map[string]*brokers.Server{}
+	for _, folder := range []string{o.Broker, o.State} {
+		name := brokers.ServerOf(folder)
+		if name == "" || servers[name] != nil {
+			continue
 		}
-		env = append(env, "REDIS_HOST="+address, "REDIS_PASSWORD="+redis.password)
-	}
-	if o.Proxies {
-		mailProxy = startProxy(tb, "") // where to is not known yet, and nobody sends an e-mail yet
-		env = append(env, "SMTP_ADDRESS="+mailProxy.Address())
+		server := brokers.Start(tb, name)
+		servers[name] = server
+		if name == "redis" {
+			redis = &Redis{server}
+		}
+		env = append(env, server.Env...)
 	}
 	// Chosen here, so that whatever inherits them is known to be part of this
 	// system.
@@ -141,9 +155,19 @@ func Start(tb testing.TB, o Options) *System {
 	env = append(env, "DAPR_API_TOKEN="+apiToken, "APP_API_TOKEN="+appToken, "NO_COLOR=1")
 
 	data := tb.TempDir()
-	s := &System{Data: data, StatusFile: filepath.Join(data, "status.json"), APIToken: apiToken, AppToken: appToken, Redis: redis, RedisProxy: redisProxy, MailProxy: mailProxy, exited: make(chan struct{})}
+	s := &System{
+		Options: o, Data: data, StatusFile: filepath.Join(data, "status.json"), APIToken: apiToken, AppToken: appToken,
+		BrokerServer: servers[brokers.ServerOf(o.Broker)], StateServer: servers[brokers.ServerOf(o.State)], Redis: redis,
+		exited: make(chan struct{}),
+	}
+	if err := s.hold(o.Late...); err != nil {
+		tb.Fatal(err)
+	}
 	s.cmd = exec.Command(launcher, "-f", filepath.Join(root, "dapr.yaml"), "--broker", o.Broker, "--state", o.State,
 		"--data", data, "--status", s.StatusFile, "--free-ports", "--keep="+strconv.FormatBool(o.Keep))
+	if o.Link != nil {
+		s.cmd.Args = append(s.cmd.Args, "--links", serveLinks(tb, o.Link))
+	}
 	s.cmd.Dir, s.cmd.Env = root, env
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	begin := time.Now()
@@ -182,15 +206,15 @@ func Start(tb testing.TB, o Options) *System {
 	if _, err := os.Stat("/proc/self/environ"); err == nil {
 		marked := processesWith(s.mark())
 		for _, a := range st.Apps {
+			if slices.Contains(o.Late, a.ID) {
+				continue
+			}
 			if marked[a.PID] == "" || marked[a.DaprdPID] == "" {
 				tb.Errorf("%s or its sidecar could be left behind and nobody would see: its environment lacks the run's token", a.ID)
 			}
 		}
 	}
 	s.NATSURL = st.NATSURL
-	if mailProxy != nil {
-		mailProxy.to(st.Mail.SMTP)
-	}
 	s.MailURL, s.mails.dir = st.Mail.URL, st.Mail.Dir
 	for _, a := range st.Apps {
 		service := Service{ID: a.ID, URL: a.URL, Sidecar: a.DaprHTTP, PID: a.PID, SidecarPID: a.DaprdPID}
@@ -206,6 +230,17 @@ func Start(tb testing.TB, o Options) *System {
 		}
 	}
 	return s
+}
+
+// serveLinks answers the launcher's questions of where connections are to go, at
+// the address returned.
+func serveLinks(tb testing.TB, link func(from, to, address string) string) string {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		fmt.Fprint(w, link(q.Get("from"), q.Get("to"), q.Get("address")))
+	}))
+	tb.Cleanup(server.Close)
+	return server.URL
 }
 
 // Root is the directory of the project, which has the run file.

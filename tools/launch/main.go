@@ -36,6 +36,9 @@ type settings struct {
 	freePorts bool
 	seed      bool
 	keep      bool
+	links     links
+
+	renewAfter time.Duration
 }
 
 const usage = `Usage: launch [flags]
@@ -51,6 +54,13 @@ Environment:
                                   event routes (default: random)
   SMTP_ADDRESS                    a mail server (host:port) in place of the sink
   REDIS_HOST, REDIS_PASSWORD      for --broker redis, --state redis
+  KAFKA_BROKERS                   for --broker kafka; with a password also KAFKA_AUTH_TYPE,
+                                  KAFKA_SASL_MECHANISM, KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD
+  RABBITMQ_URL, MQTT_URL          for --broker rabbitmq, --broker mqtt
+  POSTGRES_URL, MONGODB_URL       for --state postgres, --state mongodb
+  AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
+                                  for --broker snssqs, --state dynamodb; AWS_ENDPOINT_URL_SNS and
+                                  AWS_ENDPOINT_URL_DYNAMODB for imitations of them
   OTEL_EXPORTER_OTLP_...          handed to services and sidecars
   NO_COLOR                        names without colours
 `
@@ -68,6 +78,8 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	flags.BoolVar(&s.freePorts, "free-ports", false, "use free ports throughout, also in place of those fixed in the run file")
 	flags.BoolVar(&s.seed, "seed", false, "create two products to order if there is none")
 	flags.BoolVar(&s.keep, "keep", false, "start again what dies, as an orchestrator does, instead of ending; a file of its name\n(inventory, inventory-sidecar, broker) in the data directory's down/ holds that back,\nan app's also its first start")
+	flags.DurationVar(&s.renewAfter, "renew-after", renewAfter, "with -keep: start the sidecars anew when the broker was away for longer; theirs may have given it up by then")
+	flags.StringVar((*string)(&s.links), "links", "", "`URL` that says where each connection is to go, for who wants to stand in between (links.go)")
 	flags.Usage = func() {
 		fmt.Fprint(stderr, usage)
 		flags.PrintDefaults()
@@ -173,7 +185,7 @@ func run(running, patient context.Context, s settings, out io.Writer) (err error
 			if !s.keep {
 				return died.reason()
 			}
-			err = sys.revive(died)
+			err = sys.revive(running, died)
 		case a := <-sys.late:
 			err = sys.startLate(running, a)
 		}

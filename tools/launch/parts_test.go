@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,27 +59,6 @@ func TestConfigurationKeepsEverythingElse(t *testing.T) {
 	}
 	if err := writeConfiguration(source, target, "names.db"); err == nil || !strings.Contains(err.Error(), "sentry") {
 		t.Errorf("mTLS without a sentry: got %v", err)
-	}
-}
-
-func TestExternalServers(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := map[string]string{"REDIS_HOST": listener.Addr().String(), "REDIS_PASSWORD": "secret"}
-	lookup := func(name string) (string, bool) { value, ok := set[name]; return value, ok }
-
-	env, err := checkExternal(t.Context(), "redis", lookup)
-	if err != nil || env["REDIS_HOST"] != set["REDIS_HOST"] || env["REDIS_PASSWORD"] != "secret" {
-		t.Errorf("got %v, %v", env, err)
-	}
-	if env, err := checkExternal(t.Context(), "nats", lookup); err != nil || len(env) != 0 {
-		t.Errorf("nats is started here: got %v, %v", env, err)
-	}
-	listener.Close()
-	if _, err := checkExternal(t.Context(), "redis", lookup); err == nil || !strings.Contains(err.Error(), "nothing answers for redis at "+set["REDIS_HOST"]) || !strings.Contains(err.Error(), "set REDIS_HOST") {
-		t.Errorf("got %v", err)
 	}
 }
 

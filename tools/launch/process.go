@@ -31,6 +31,7 @@ type process struct {
 	output *lines
 	exited chan struct{} // closed when it is gone and all its output was read
 	err    error         // how it ended; valid once exited is closed
+	ended  time.Time     // when, likewise
 
 	stopping atomic.Bool // set once its end is intended
 }
@@ -51,6 +52,7 @@ func (s *spawner) start(sp spec) (*process, error) {
 		p.err = p.cmd.Wait()
 		p.output.flush()
 		p.signal(syscall.SIGKILL) // what it left behind in its group
+		p.ended = time.Now()
 		close(p.exited)
 	}()
 	return p, nil

@@ -30,10 +30,6 @@ const (
 	brokerGrace   = 10 * time.Second
 )
 
-// With keep, restartPause is the least time between two starts of a process that
-// keeps dying.
-const restartPause = time.Second
-
 // system is everything that runs, in the order in which it is started: broker
 // and mail sink, then for each app its sidecar and the app itself.
 type system struct {
@@ -68,6 +64,9 @@ type app struct {
 	process *process // nil if it has no command, or before it is started
 	sidecar *process
 }
+
+// sidecarName is what the sidecar is called where names have no blanks.
+func (a *app) sidecarName() string { return a.AppID + "-sidecar" }
 
 func (a *app) url() string         { return "http://" + loopback(a.AppPort) }
 func (a *app) sidecarHTTP() string { return "http://" + loopback(a.DaprHTTPPort) }
@@ -246,6 +245,12 @@ func (s *system) mailDir() string { return filepath.Join(s.settings.data, "mail"
 
 func (s *system) namesFile() string { return filepath.Join(s.settings.data, "names.db") }
 
+// distinctServers are the broker and the store, by their folders; one, where one
+// server is both.
+func (s *system) distinctServers() []string {
+	return slices.Compact([]string{s.settings.broker, s.settings.state})
+}
+
 // forgetNames removes where the sidecars of the last run were: what a killed one
 // left behind would be taken for true until it expires.
 func (s *system) forgetNames() error {
@@ -260,7 +265,7 @@ func (s *system) forgetNames() error {
 // startApp starts the sidecar, the app once its sidecar can be called, and waits
 // until each is ready for the other.
 func (s *system) startApp(ctx context.Context, a *app) error {
-	if err := s.startSidecar(a); err != nil {
+	if err := s.startSidecar(ctx, a); err != nil {
 		return err
 	}
 	// Outbound: what the app needs of its sidecar. The sidecar is ready as a whole
@@ -269,7 +274,7 @@ func (s *system) startApp(ctx context.Context, a *app) error {
 		return err
 	}
 	if len(a.Command) > 0 {
-		if err := s.startProcess(a); err != nil {
+		if err := s.startProcess(ctx, a); err != nil {
 			return err
 		}
 		if err := waitReady(ctx, a.process, a.url()+"/healthz/ready"); err != nil {
@@ -279,8 +284,11 @@ func (s *system) startApp(ctx context.Context, a *app) error {
 	return waitReady(ctx, a.sidecar, a.sidecarHTTP()+"/v1.0/healthz")
 }
 
-func (s *system) startSidecar(a *app) error {
+func (s *system) startSidecar(ctx context.Context, a *app) (err error) {
 	configured := a.App
+	if configured.AppPort, err = s.settings.links.viaPort(ctx, a.sidecarName(), a.AppID, a.AppPort); err != nil {
+		return err
+	}
 	configured.ConfigFilePath = filepath.Join(s.settings.data, "config", a.AppID+".yaml")
 	if err := writeConfiguration(a.ConfigFilePath, configured.ConfigFilePath, s.namesFile()); err != nil {
 		return err
@@ -289,7 +297,10 @@ func (s *system) startSidecar(a *app) error {
 	if err != nil {
 		return err
 	}
-	secrets := maps.Clone(s.secrets)
+	secrets, err := s.settings.links.viaSecrets(ctx, a.sidecarName(), s.secrets, s.distinctServers()...)
+	if err != nil {
+		return err
+	}
 	secrets["SQLITE_FILE"] = sqliteURI(filepath.Join(s.settings.data, "state", a.AppID+".db"))
 	a.sidecar, err = s.startWatched(spec{
 		name: a.AppID + " sidecar",
@@ -308,90 +319,28 @@ func (s *system) startSidecar(a *app) error {
 	return err
 }
 
-func (s *system) startProcess(a *app) error {
+func (s *system) startProcess(ctx context.Context, a *app) error {
 	each, err := s.log(a.AppID, a.AppID, a.AppLogDestination)
 	if err != nil {
 		return err
 	}
-	env := append(os.Environ(), a.AppEnv()...)
+	configured := a.App
+	if configured.DaprGRPCPort, err = s.settings.links.viaPort(ctx, a.AppID, a.sidecarName(), a.DaprGRPCPort); err != nil {
+		return err
+	}
+	env := append(os.Environ(), configured.AppEnv()...)
 	smtp := s.mail.SMTPAddr()
 	if other, ok := s.lookup("SMTP_ADDRESS"); ok {
 		smtp = other
+	}
+	if smtp, err = s.settings.links.via(ctx, a.AppID, "mail", smtp); err != nil {
+		return err
 	}
 	env = append(env, pairs(s.common, map[string]string{"SMTP_ADDRESS": smtp})...)
 	a.process, err = s.startWatched(spec{
 		name: a.AppID, path: a.Command[0], args: a.Command[1:], env: env, dir: a.AppDirPath, each: each,
 	})
 	return err
-}
-
-// startWatched starts a process whose unintended end is told to deaths.
-func (s *system) startWatched(sp spec) (*process, error) {
-	p, err := s.spawner.start(sp)
-	if err != nil {
-		return nil, err
-	}
-	go func() {
-		<-p.exited
-		if p.stopping.Load() {
-			return
-		}
-		if s.settings.keep {
-			time.Sleep(time.Until(p.begun.Add(restartPause)))
-			s.awaitRelease(p.name, func() bool { return !p.stopping.Load() })
-		}
-		s.deaths <- p
-	}()
-	return p, nil
-}
-
-// awaitRelease waits while the process is held down, for as long as somebody wants
-// it started.
-func (s *system) awaitRelease(name string, wanted func() bool) {
-	for s.isHeldDown(name) && wanted() {
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-// isHeldDown says whether there is a file that keeps a process from being
-// started: again, if it died, or at all, if it is an app (with its sidecar) and the
-// file was there first.
-func (s *system) isHeldDown(name string) bool {
-	_, err := os.Stat(filepath.Join(s.settings.data, "down", strings.ReplaceAll(name, " ", "-")))
-	return err == nil
-}
-
-// startLate starts an app that was held down at the start.
-func (s *system) startLate(ctx context.Context, a *app) error {
-	s.console.say("%s is no longer held down and is started", a.AppID)
-	if err := s.startApp(ctx, a); err != nil {
-		return err
-	}
-	return s.writeStatus()
-}
-
-// revive starts a process that died again, in its place: with the same arguments,
-// environment, ports and log.
-func (s *system) revive(died *process) error {
-	places := []**process{}
-	if s.broker != nil {
-		places = append(places, &s.broker.process)
-	}
-	for _, a := range s.apps {
-		places = append(places, &a.process, &a.sidecar)
-	}
-	for _, place := range places {
-		if *place != died {
-			continue
-		}
-		again, err := s.startWatched(died.spec)
-		if err != nil {
-			return err
-		}
-		*place = again
-		s.console.say("%s ended (%s) and is started again", died.name, died.how())
-	}
-	return s.writeStatus()
 }
 
 // log opens the log of a process and returns what takes its lines to where they

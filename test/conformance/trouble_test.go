@@ -1,0 +1,150 @@
+package conformance
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"orderflow/test/system"
+)
+
+// ordersPerSecond is how many orders went from POST to e-mail in a second while
+// the crowd was there.
+const ordersPerSecond = "orders per second"
+
+// crowd has 32 clients place 1,000 orders, as fast as they are answered.
+func (s *shop) crowd(t *testing.T) {
+	const clients, orders = 32, 1000
+	a, b := s.Shelve(t, "crowd-a", 100, 10*orders), s.Shelve(t, "crowd-b", 250, orders/4)
+	begin := time.Now()
+	placed := s.burst(t, "crowd", clients, orders, func(i int) system.Placement {
+		if i%3 == 0 {
+			return s.Placement(system.Item(a, 1+i%4), system.Item(b, 1)) // some of b's will go without
+		}
+		return s.Placement(system.Item(a, 1+i%4))
+	})
+	s.settled(t, placed)
+	combination.measured(t, ordersPerSecond, orders/time.Since(begin).Seconds())
+	if p := s.Product(t, b); p.Reserved != 0 || p.Available < 0 {
+		t.Errorf("%+v", p)
+	}
+}
+
+// restarts ends each service in the middle of its work, with its sidecar and
+// without, and has it started again.
+func (s *shop) restarts(t *testing.T) {
+	for _, service := range []string{"order", "inventory", "notification"} {
+		for name, trouble := range map[string]struct {
+			sig   syscall.Signal
+			names []string
+		}{
+			"killed":              {syscall.SIGKILL, []string{service}},
+			"killed with sidecar": {syscall.SIGKILL, []string{service, system.SidecarOf(service)}},
+			"ended":               {syscall.SIGTERM, []string{service}},
+		} {
+			t.Run(service+" "+name, func(t *testing.T) {
+				s.midflight(t, service+"-"+name, func() error {
+					return s.Restart(t.Context(), trouble.sig, time.Second, trouble.names...)
+				})
+			})
+		}
+	}
+}
+
+// brokerRestarts kills the broker in the middle of its work and starts it again on
+// the same data.
+func (s *shop) brokerRestarts(t *testing.T) {
+	s.midflight(t, "broker", func() error { return s.RestartBroker(t.Context(), time.Second) })
+}
+
+// midflight brings trouble about while orders are placed, and wants all of them,
+// and others after them, to come to their end.
+func (s *shop) midflight(t *testing.T, name string, trouble func() error) {
+	t.Helper()
+	id := s.Shelve(t, "midflight-"+url.PathEscape(name), 100, 1000)
+	p := func(int) system.Placement { return s.Placement(system.Item(id, 1)) }
+	over := make(chan error, 1)
+	go func() {
+		select {
+		case <-time.After(300 * time.Millisecond):
+		case <-t.Context().Done():
+		}
+		over <- trouble()
+	}()
+	placed := s.burst(t, name, 8, 150, p)
+	if err := <-over; err != nil {
+		t.Fatalf("the trouble could not be brought about: %v", err)
+	}
+	s.settled(t, append(placed, s.burst(t, name+"-after", 8, 16, p)...))
+}
+
+// burst places orders, and returns their ids when each was accepted.
+func (s *shop) burst(t *testing.T, name string, clients, orders int, p func(i int) system.Placement) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	ids, errs := make([]string, orders), make([]error, clients)
+	var all sync.WaitGroup
+	for c := range clients {
+		all.Go(func() {
+			for i := c; i < orders; i += clients {
+				o, err := s.PlaceSurely(ctx, fmt.Sprintf("%s-%d", name, i), p(i))
+				if err != nil {
+					errs[c] = err
+					return
+				}
+				ids[i] = o.OrderID
+			}
+		})
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ids
+}
+
+// settled waits until each of the orders has ended and its customer was told.
+func (s *shop) settled(t *testing.T, ids []string) {
+	t.Helper()
+	open := ids
+	system.Eventually(t, fmt.Sprintf("%d orders have ended and were told of", len(ids)), func() (bool, string) {
+		var err error
+		open, err = s.Untold(t.Context(), open)
+		return err == nil && len(open) == 0, fmt.Sprintf("%d have not (%v)", len(open), err)
+	})
+}
+
+// comesLate has a subscriber, with its sidecar, come into the world only after
+// events for it were published.
+func comesLate(t *testing.T) {
+	o := options()
+	o.Late = []string{"notification"}
+	s := &shop{system.NewShop(system.Start(t, o))}
+	id := s.Shelve(t, "late", 100, 10)
+	before := []system.Order{
+		s.Ended(t, s.MustPlace(t, s.Placement(system.Item(id, 2))).OrderID),
+		s.Ended(t, s.MustPlace(t, s.Placement(system.Item(id, 20))).OrderID),
+	}
+	if mails := s.AllMails(t); len(mails) != 0 {
+		t.Fatalf("somebody was told: %+v", mails)
+	}
+	if err := s.Release("notification"); err != nil {
+		t.Fatal(err)
+	}
+	system.Eventually(t, "notification is there", func() (bool, string) {
+		a, err := system.Send(t.Context(), http.MethodGet, s.Notification.URL+"/healthz/ready", nil)
+		return err == nil && a.Status/100 == 2, fmt.Sprintf("%s (%v)", a, err)
+	})
+	for _, o := range append(before, s.Ended(t, s.MustPlace(t, s.Placement(system.Item(id, 1))).OrderID)) {
+		s.TheMail(t, o)
+	}
+	s.AddsUp(t)
+}
