@@ -103,3 +103,25 @@ func rules(found []Finding) []string {
 }
 
 func value(name, v string) string { return "    - name: " + name + "\n      value: \"" + v + "\"\n" }
+
+// A sidecar compares names before scopes, but keeps only the names in its scope: one
+// that is read before and belongs to another app is no hindrance.
+func TestANameOfAnotherAppBeforeOnesOwn(t *testing.T) {
+	dir := t.TempDir()
+	const store = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: statestore}\nspec: {type: state.sqlite, version: v1}\n"
+	replace(t, filepath.Join(dir, "a.yaml"), "", store+"scopes: [stock]\n")
+	replace(t, filepath.Join(dir, "b.yaml"), "", store+"scopes: [shop]\n")
+	for app, want := range map[string][]string{"shop": nil, "stock": {"name-repeated"}} {
+		set, err := newSet([]appFiles{{id: app, dir: dir, paths: []string{dir}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := set.Check()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := rules(found); !slices.Equal(got, want) {
+			t.Errorf("for %s: found %v, want %v", app, got, want)
+		}
+	}
+}
