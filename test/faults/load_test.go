@@ -22,9 +22,9 @@ const (
 	// fault lasts longer.
 	loadFor, maxLoad = 2500 * time.Millisecond, 8 * time.Second
 	// think is the longest pause of a client between two orders: together they place
-	// about 25 a second, so that three systems fit on a small machine. More would
+	// about 20 a second, so that four systems fit on a small machine. More would
 	// measure how long a queue is, and not how long a fault lasts.
-	think = 600 * time.Millisecond
+	think = 800 * time.Millisecond
 	// attempt bounds one request; giveUp is when a client no longer repeats it,
 	// which nothing here should make it do.
 	attempt, giveUp = 3 * time.Second, 2 * time.Minute
