@@ -73,6 +73,7 @@ func TestTrace(t *testing.T) {
 			"order: INVENTORY_RESERVED",
 			"inventory: ORDER_COMPLETED",
 			"notification: ORDER_COMPLETED",
+			"console: ORDER_COMPLETED",
 		}, func(step string) bool { return !slices.Contains(steps, step) }), fmt.Sprint(steps)
 	})
 	s.Stop(t) // all processes send what they still have
