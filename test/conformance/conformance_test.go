@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"orderflow/test/cases"
 	"orderflow/test/system"
 )
 
@@ -49,23 +50,28 @@ type conformanceCase struct {
 	run  func(*shop, *testing.T)
 }
 
-var cases = []conformanceCase{
-	{"happy flow", false, (*shop).completes},
-	{"rejection", false, (*shop).rejects},
-	{"cancel", false, (*shop).cancels},
-	{"one key, many clients", false, (*shop).oneKey},
-	{"the last units", false, (*shop).lastUnits},
-	{"duplicates", false, (*shop).duplicates},
-	{"out of order", false, (*shop).outOfOrder},
-	{"names and ids", false, (*shop).names},
-	{"200 KiB order", false, (*shop).large},
-	{"poison, dead letters, redrive", false, (*shop).deadLetters},
-	{"replay", false, (*shop).replays},
+var all = []conformanceCase{
+	{"happy flow", false, shared(cases.Completes)},
+	{"rejection", false, shared(cases.Rejects)},
+	{"cancel", false, shared(cases.Cancels)},
+	{"one key, many clients", false, shared(cases.OneKey)},
+	{"the last units", false, shared(cases.LastUnits)},
+	{"duplicates", false, shared(cases.Duplicates)},
+	{"out of order", false, shared(cases.OutOfOrder)},
+	{"names and ids", false, shared(cases.Names)},
+	{"200 KiB order", false, shared(cases.Large)},
+	{"poison, dead letters, redrive", false, shared(cases.DeadLetters)},
+	{"replay", false, shared(cases.Replays)},
 	{"order of events", false, (*shop).sequence},
 	{"1,000 orders, 32 clients", true, (*shop).crowd},
 	{"restart of each service", true, (*shop).restarts},
 	{"restart of the broker", true, (*shop).brokerRestarts},
 	{"everything adds up", false, (*shop).addsUp},
+}
+
+// shared is a case that other tests take too.
+func shared(run func(*testing.T, *system.Shop)) func(*shop, *testing.T) {
+	return func(s *shop, t *testing.T) { run(t, s.Shop) }
 }
 
 // lateSubscriber has a system of its own: there, a service has never been.
@@ -77,7 +83,7 @@ type shop struct{ *system.Shop }
 func TestConformance(t *testing.T) {
 	t.Run(lateSubscriber, func(t *testing.T) { combination.record(t, lateSubscriber, comesLate) })
 	s := &shop{system.NewShop(system.Start(t, options()))}
-	for _, c := range cases {
+	for _, c := range all {
 		if c.slow && *quick {
 			continue
 		}

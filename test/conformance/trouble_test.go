@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"orderflow/test/cases"
 	"orderflow/test/system"
 )
 
@@ -148,3 +149,55 @@ func comesLate(t *testing.T) {
 	}
 	s.AddsUp(t)
 }
+
+// inSequence is of how many orders of a hundred console saw the events in the
+// sequence in which they were said.
+const inSequence = "orders in sequence of 100"
+
+// sequence places orders that are taken back at once, so that two events of an
+// order follow each other closely. Whatever sequence they arrive in, each order
+// comes to its end; in how many it was the right one is a property of the broker.
+func (s *shop) sequence(t *testing.T) {
+	const orders = 100
+	id := s.Shelve(t, "sequence", 100, orders)
+	ids := s.burst(t, "sequence", 10, orders, func(int) system.Placement { return s.Placement(system.Item(id, 1)) })
+	cases.AtOnce(t, orders, func(i int) error {
+		a, err := s.Cancel(t.Context(), ids[i])
+		if err == nil && a.Status != http.StatusOK && a.Status != http.StatusConflict {
+			err = fmt.Errorf("cancel: %s", a)
+		}
+		return err
+	})
+	s.settled(t, ids)
+	right := 0
+	for _, orderID := range ids {
+		var came []int // of order's own events, by their times
+		system.Eventually(t, "console has both events of "+orderID, func() (bool, string) {
+			a, err := system.Send(t.Context(), http.MethodGet, s.Console.URL+"/orders/"+orderID+"/timeline", nil)
+			if err != nil || a.Status != http.StatusOK {
+				return false, fmt.Sprintf("%s (%v)", a, err)
+			}
+			var line struct {
+				Events []struct {
+					Source string
+					Came   int
+				}
+			}
+			a.Read(t, &line)
+			came = nil
+			for _, e := range line.Events {
+				if e.Source == "order" {
+					came = append(came, e.Came)
+				}
+			}
+			return len(came) == 2, string(a.Body)
+		})
+		if came[0] < came[1] {
+			right++
+		}
+	}
+	combination.measured(t, inSequence, float64(right))
+}
+
+// addsUp holds what all cases before have left against the system's promises.
+func (s *shop) addsUp(t *testing.T) { t.Logf("%d orders", s.AddsUp(t)) }

@@ -24,14 +24,14 @@ func (f *flow) deadLetters(t *testing.T) {
 	if before := f.DeadLetters(t, nil); len(before) != 0 {
 		t.Fatalf("sound events were given up: %+v", before)
 	}
-	id := f.stock(t, "mended", 100, 10)
-	first := f.Ended(t, f.MustPlace(t, placement(item(id, 1))).OrderID)
-	f.theMail(t, first)
+	id := f.Shelve(t, "mended", 100, 10)
+	first := f.Ended(t, f.MustPlace(t, f.Placement(system.Item(id, 1))).OrderID)
+	f.TheMail(t, first)
 
 	// inventory answers to an order that is not placed yet: a contradiction, which
 	// becomes true later.
 	key := "early-" + first.OrderID
-	later := placement(item(id, 2))
+	later := f.Placement(system.Item(id, 2))
 	early := events.Order{
 		OrderID: uuid.NewSHA1(orderNamespace, []byte(key)).String(), CustomerID: later.CustomerID, Email: later.Email,
 		Items: []events.Line{{ID: id, Quantity: 2, UnitPrice: events.Money{Amount: 100, Currency: "EUR"}}},
@@ -63,7 +63,7 @@ func (f *flow) deadLetters(t *testing.T) {
 			goOn()
 		}
 	}()
-	pending := f.MustPlace(t, placement(item(id, 2)))
+	pending := f.MustPlace(t, f.Placement(system.Item(id, 2)))
 	sound, err := events.New("inventory", 1, time.Now(), events.InventoryRejected{
 		OrderID: pending.OrderID, Shortages: []events.Shortage{{ID: id, Requested: 2}},
 	})
@@ -74,7 +74,7 @@ func (f *flow) deadLetters(t *testing.T) {
 	broken := sound
 	broken.Data = []byte(strings.Replace(string(sound.Data), `"requested":2`, `"requested":"2"`, 1))
 	ghost, err := events.New("inventory", 1, time.Now(), events.InventoryReserved{
-		Reservation: events.Reservation{OrderID: "nobodys-order", Items: []events.Item{item(id, 2)}},
+		Reservation: events.Reservation{OrderID: "nobodys-order", Items: []events.Item{system.Item(id, 2)}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -130,9 +130,9 @@ func (f *flow) deadLetters(t *testing.T) {
 	})
 	goOn()
 	stopped = false
-	f.theMail(t, f.Ended(t, pending.OrderID))
-	f.theMail(t, f.Ended(t, early.OrderID))
-	f.counted(t, id, 7, 0, 3)
+	f.TheMail(t, f.Ended(t, pending.OrderID))
+	f.TheMail(t, f.Ended(t, early.OrderID))
+	f.Counted(t, id, 7, 0, 3)
 
 	whole := f.publishLarge(t, ghost)
 	f.Publish(t, f.Order, version2)

@@ -31,15 +31,15 @@ func (f *flow) drops(t *testing.T) {
 
 // rebuilds builds them beside those that are shown, with orders going on.
 func (f *flow) rebuilds(t *testing.T) {
-	id := f.stock(t, "rebuild", 100, 10)
+	id := f.Shelve(t, "rebuild", 100, 10)
 	generation := f.beginRebuild(t)
-	meanwhile := f.Ended(t, f.MustPlace(t, placement(item(id, 1))).OrderID)
+	meanwhile := f.Ended(t, f.MustPlace(t, f.Placement(system.Item(id, 1))).OrderID)
 	f.timeline(t, meanwhile.OrderID, "order ORDER_CREATED, inventory INVENTORY_RESERVED, order ORDER_COMPLETED")
 	live := f.timelines(t)
 	f.tellAgain(t)
 	f.show(t, generation)
 	f.rebuilt(t, live)
-	f.theMail(t, meanwhile)
+	f.TheMail(t, meanwhile)
 }
 
 // timelines are those of all orders, as console shows them once it has heard all

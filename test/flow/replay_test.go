@@ -16,15 +16,15 @@ import (
 // replays has order tell its history again, and looks for what anybody made of
 // it: everything must be as it was.
 func (f *flow) replays(t *testing.T) {
-	id := f.stock(t, "replay", 700, 3)
-	completed := f.Ended(t, f.MustPlace(t, placement(item(id, 2))).OrderID)
-	rejected := f.Ended(t, f.MustPlace(t, placement(item(id, 2))).OrderID)
+	id := f.Shelve(t, "replay", 700, 3)
+	completed := f.Ended(t, f.MustPlace(t, f.Placement(system.Item(id, 2))).OrderID)
+	rejected := f.Ended(t, f.MustPlace(t, f.Placement(system.Item(id, 2))).OrderID)
 	if completed.Status != system.Completed || rejected.Status != system.Cancelled {
 		t.Fatalf("orders ended as %s and %s", completed.Status, rejected.Status)
 	}
-	f.counted(t, id, 1, 0, 2)
-	product, ledger := f.Product(t, id), f.ledger(t, id)
-	mails := [][]system.Mail{{f.theMail(t, completed)}, {f.theMail(t, rejected)}}
+	f.Counted(t, id, 1, 0, 2)
+	product, ledger := f.Product(t, id), f.Movements(t, id)
+	mails := [][]system.Mail{{f.TheMail(t, completed)}, {f.TheMail(t, rejected)}}
 	again := map[string]any{"orderIds": []string{completed.OrderID, rejected.OrderID, "nobody"}}
 
 	// Told again until it is seen that all have heard it again: a broker may drop
@@ -50,7 +50,7 @@ func (f *flow) replays(t *testing.T) {
 	if p := f.Product(t, id); p != product {
 		t.Errorf("the product was %+v, is %+v", product, p)
 	}
-	if got := f.ledger(t, id); got != ledger {
+	if got := f.Movements(t, id); got != ledger {
 		t.Errorf("the ledger was %s, is %s", ledger, got)
 	}
 	for i, o := range []system.Order{completed, rejected} {
@@ -164,7 +164,7 @@ func (f *flow) audits(t *testing.T) {
 		}
 		cursor = "?cursor=" + page.NextCursor
 	}
-	for _, id := range f.products {
+	for _, id := range f.Shelved() {
 		if !audited[id] {
 			t.Errorf("%s was not audited", id)
 		}

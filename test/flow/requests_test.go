@@ -10,15 +10,16 @@ import (
 	"testing"
 
 	"orderflow/events"
+	"orderflow/test/cases"
 	"orderflow/test/system"
 )
 
 func (f *flow) lists(t *testing.T) {
-	id := f.stock(t, "list", 100, 100)
-	p := placement(item(id, 1))
+	id := f.Shelve(t, "list", 100, 100)
+	p := f.Placement(system.Item(id, 1))
 	var placed []string
 	for i := range 5 {
-		next := placement(item(id, 1))
+		next := f.Placement(system.Item(id, 1))
 		next.CustomerID = p.CustomerID
 		if i == 3 {
 			next.Items[0].Quantity = 1000
@@ -71,16 +72,16 @@ func (f *flow) lists(t *testing.T) {
 // refuses sends what the API must not take. Each request leaves everything as it
 // was; what is published follows from what is stored.
 func (f *flow) refuses(t *testing.T) {
-	id, dollars := f.stock(t, "refuse", 100, 10), f.stock(t, "refuse-dollars", 100, 10)
+	id, dollars := f.Shelve(t, "refuse", 100, 10), f.Shelve(t, "refuse-dollars", 100, 10)
 	err := f.Describe(t.Context(), dollars, system.Description{Name: "Dollars", Price: events.Money{Amount: 100, Currency: "USD"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	existing := f.Ended(t, f.MustPlace(t, placement(item(id, 1))).OrderID)
-	f.counted(t, id, 9, 0, 1)
+	existing := f.Ended(t, f.MustPlace(t, f.Placement(system.Item(id, 1))).OrderID)
+	f.Counted(t, id, 9, 0, 1)
 	_, cursor := f.List(t, url.Values{"limit": {"1"}})
 
-	const email = "refused@" + domain
+	const email = "refused@" + system.Domain
 	body := func(customer, email, items string) string {
 		return fmt.Sprintf(`{"customerId":%q,"email":%s,"items":%s}`, customer, email, items)
 	}
@@ -154,11 +155,11 @@ func (f *flow) refuses(t *testing.T) {
 		post("no e-mail", withEmail(`""`), 400),
 		post("e-mail without a host", withEmail(`"ada"`), 400),
 		post("e-mail with a name", withEmail(`"Ada <`+email+`>"`), 400),
-		post("two e-mails", withEmail(`"`+email+`, second@`+domain+`"`), 400),
+		post("two e-mails", withEmail(`"`+email+`, second@`+system.Domain+`"`), 400),
 		post("e-mail as a list", withEmail(`["`+email+`"]`), 400),
-		post("header injection in the e-mail", withEmail(`"`+email+`\r\nBcc: spy@`+domain+`"`), 400),
-		post("line feed in the e-mail", withEmail(`"spy\n@`+domain+`"`), 400),
-		post("e-mail of 255 characters", withEmail(`"`+strings.Repeat("x", 255-len(domain)-1)+"@"+domain+`"`), 400),
+		post("header injection in the e-mail", withEmail(`"`+email+`\r\nBcc: spy@`+system.Domain+`"`), 400),
+		post("line feed in the e-mail", withEmail(`"spy\n@`+system.Domain+`"`), 400),
+		post("e-mail of 255 characters", withEmail(`"`+strings.Repeat("x", 255-len(system.Domain)-1)+"@"+system.Domain+`"`), 400),
 		post("idempotency key with a quote in it", good, 400, system.With("Idempotency-Key", `a"b`)),
 		post("idempotency key of 256 characters", good, 400, system.With("Idempotency-Key", strings.Repeat("k", 256))),
 
@@ -244,7 +245,7 @@ func (f *flow) refuses(t *testing.T) {
 			if a.Status != row.want {
 				t.Fatalf("answer %s, want %d", a, row.want)
 			}
-			checkProblem(t, a)
+			cases.CheckProblem(t, a)
 		})
 	}
 	if after := look(t); !reflect.DeepEqual(after, before) {

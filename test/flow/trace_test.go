@@ -44,7 +44,7 @@ func TestTrace(t *testing.T) {
 		"OTEL_EXPORTER_OTLP_INSECURE=true", // for the sidecars, which do not take it from the URL
 		"OTEL_BSP_SCHEDULE_DELAY=100",      // ms; the default is 5 s
 	}
-	s := system.Start(t, o)
+	s := system.NewShop(system.Start(t, o))
 	for _, request := range []struct{ method, path, body string }{
 		{http.MethodPut, "/products/traced", `{"name":"Traced","price":{"amount":100,"currency":"EUR"}}`},
 		{http.MethodPost, "/products/traced/receipts", `{"quantity":5}`},
@@ -54,7 +54,7 @@ func TestTrace(t *testing.T) {
 			t.Fatalf("%s %s: %s (%v)", request.method, request.path, a, err)
 		}
 	}
-	p := placement(item("traced", 1))
+	p := s.Placement(system.Item("traced", 1))
 	placed := s.MustPlace(t, p, traceparent(orderTrace))
 	if o := s.Ended(t, placed.OrderID); o.Status != system.Completed {
 		t.Fatalf("order ended as %s", o.Status)
@@ -104,10 +104,10 @@ func TestTrace(t *testing.T) {
 	if !bytes.Contains(raw, []byte(placed.OrderID)) {
 		t.Error("spans don't say which order they are about")
 	}
-	if bytes.Contains(raw, []byte(domain)) || bytes.Contains(raw, []byte(operator)) {
+	if bytes.Contains(raw, []byte(system.Domain)) || bytes.Contains(raw, []byte(operator)) {
 		t.Error("spans carry an e-mail address")
 	}
-	noAddress(t, s)
+	noAddress(t, s.System)
 }
 
 // receiver is an OTLP receiver over HTTP (OpenTelemetry Protocol 1, OTLP/HTTP).

@@ -3,17 +3,14 @@ package flow
 import (
 	"cmp"
 	"fmt"
-	"net/url"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"orderflow/events"
 	"orderflow/test/system"
 )
 
@@ -21,16 +18,16 @@ import (
 // measures from the request to the e-mail in the sink.
 func (f *flow) latency(t *testing.T) {
 	const orders = 50
-	id := f.stock(t, "latency", 100, orders)
+	id := f.Shelve(t, "latency", 100, orders)
 	took := make([]time.Duration, orders)
 	for i := range took {
-		p := placement(item(id, 1))
+		p := f.Placement(system.Item(id, 1))
 		begin := time.Now()
 		o := f.MustPlace(t, p)
 		f.awaitMail(t, p.Email)
 		took[i] = time.Since(begin)
 		f.Notified(t, o.OrderID)
-		f.counted(t, id, int64(orders-i-1), 0, int64(i+1))
+		f.Counted(t, id, int64(orders-i-1), 0, int64(i+1))
 	}
 	slices.Sort(took)
 	numbers = append(numbers, fmt.Sprintf("from POST to e-mail, idle: p50 %d ms, p95 %d ms (%d orders)",
@@ -54,113 +51,13 @@ func (f *flow) awaitMail(t *testing.T, to string) {
 	}
 }
 
-// large places an order as large as they come: as many lines as are taken, with
-// ids as long as they may be. Its events are about 200 KiB each.
-func (f *flow) large(t *testing.T) {
-	const clients = 16
-	ids := make([]string, events.MaxLines)
-	items := make([]events.Item, len(ids))
-	for i := range ids {
-		prefix := fmt.Sprintf("large-%03d-", i)
-		ids[i] = prefix + strings.Repeat("x", events.MaxIDLength-len(prefix))
-		items[i] = item(ids[i], 2)
-	}
-	begin := time.Now()
-	var (
-		group sync.WaitGroup
-		errs  = make([]error, clients)
-	)
-	for c := range clients {
-		group.Go(func() {
-			for i := c; i < len(ids) && errs[c] == nil; i += clients {
-				d := system.Description{Name: ids[i], Price: events.Money{Amount: 199, Currency: "EUR"}}
-				if errs[c] = f.Describe(t.Context(), ids[i], d); errs[c] == nil {
-					errs[c] = f.Receive(t.Context(), ids[i], 3)
-				}
-			}
-		})
-	}
-	group.Wait()
-	for _, err := range errs {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	f.products = append(f.products, ids[0], ids[500], ids[998])
-	t.Logf("%d products made in %s", len(ids), time.Since(begin).Round(time.Millisecond))
-
-	begin = time.Now()
-	o := f.Ended(t, f.MustPlace(t, placement(items...)).OrderID)
-	if o.Status != system.Completed || o.Total.Amount != int64(len(ids))*2*199 {
-		t.Errorf("order ended as %s with a total of %v", o.Status, o.Total)
-	}
-	checkContract(t, f.System, o.OrderID)
-	m := f.theMail(t, o)
-	t.Logf("from POST to e-mail: %s", time.Since(begin).Round(time.Millisecond))
-	for _, id := range []string{ids[0], ids[500], ids[998]} {
-		f.counted(t, id, 1, 0, 2)
-	}
-	if !strings.Contains(m.Text, "3,976.02") && !strings.Contains(m.Text, "3976.02") {
-		t.Errorf("the e-mail does not name the total of 3976.02:\n%.200s", m.Text)
-	}
-}
-
 // addsUp holds what all tests before have left against the system's promises.
 func (f *flow) addsUp(t *testing.T) {
-	orders := f.ListAll(t, url.Values{"limit": {"100"}})
-	if len(orders) < 100 {
-		t.Errorf("only %d orders are listed", len(orders))
+	orders := f.AddsUp(t)
+	if orders < 100 {
+		t.Errorf("only %d orders are listed", orders)
 	}
-	shipped := map[string]int64{}
-	seen := map[string]bool{}
-	for _, o := range orders {
-		if seen[o.OrderID] {
-			t.Errorf("order %s is listed twice", o.OrderID)
-		}
-		seen[o.OrderID] = true
-		o = f.Ended(t, o.OrderID)
-		want := "ORDER_CREATED, ORDER_" + o.Status
-		if got := f.types(t, o.OrderID); got != want {
-			t.Errorf("order %s is %s with events %s", o.OrderID, o.Status, got)
-		}
-		var total int64
-		for _, l := range o.Items {
-			total += int64(l.Quantity) * l.UnitPrice.Amount
-			if o.Status == system.Completed {
-				shipped[l.ID] += int64(l.Quantity)
-			}
-		}
-		if o.Total.Amount != total {
-			t.Errorf("order %s totals %d, its items %d", o.OrderID, o.Total.Amount, total)
-		}
-		n := f.Notified(t, o.OrderID)
-		if m := f.theMail(t, o); n.Kind != o.Status || m.MessageID != n.MessageID {
-			t.Errorf("order %s is %s; notification %+v, e-mail %s", o.OrderID, o.Status, n, m.MessageID)
-		}
-	}
-	for _, id := range f.products {
-		system.Eventually(t, "all that is held of "+id+" is shipped or given back", func() (bool, string) {
-			p := f.Product(t, id)
-			return p.Reserved == 0, fmt.Sprintf("%+v", p)
-		})
-		if p := f.Product(t, id); p.Shipped != shipped[id] {
-			t.Errorf("of %s %d are shipped, %d were ordered and completed", id, p.Shipped, shipped[id])
-		}
-	}
-	messages, told := map[string]string{}, 0
-	for _, m := range f.AllMails(t) {
-		if before, ok := messages[m.MessageID]; ok {
-			t.Errorf("e-mails %s and %s have the Message-ID %s", before, m.File, m.MessageID)
-		}
-		messages[m.MessageID] = m.File
-		if strings.HasSuffix(m.To, "@"+domain) {
-			told++
-		}
-	}
-	if told != len(orders) {
-		t.Errorf("customers have %d e-mails about %d orders", told, len(orders))
-	}
-	t.Logf("%d orders, %d e-mails", len(orders), len(messages))
+	t.Logf("%d orders, %d e-mails", orders, len(f.AllMails(t)))
 }
 
 // demo runs what `make demo` runs.
@@ -217,7 +114,7 @@ func noAddress(t *testing.T, s *system.System) {
 	}
 	for name, text := range logs {
 		for line := range strings.Lines(text) {
-			if strings.Contains(line, domain) || strings.Contains(line, operator) {
+			if strings.Contains(line, system.Domain) || strings.Contains(line, operator) {
 				t.Errorf("%s logs an e-mail address: %s", name, line)
 			}
 		}

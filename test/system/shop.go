@@ -3,6 +3,7 @@ package system
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,13 @@ func (s *Shop) Shelve(tb testing.TB, id string, cents int64, units int) string {
 	defer s.mu.Unlock()
 	s.products = append(s.products, id)
 	return id
+}
+
+// Shelved are the products that Shelve created.
+func (s *Shop) Shelved() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.products)
 }
 
 // Counted waits until the product has these counts. What is reserved becomes
@@ -123,7 +131,7 @@ func (s *Shop) AddsUp(tb testing.TB) int {
 			tb.Errorf("order %s is %s; notification %+v, e-mail %s", o.OrderID, o.Status, n, m.MessageID)
 		}
 	}
-	for _, id := range s.products {
+	for _, id := range s.Shelved() {
 		Eventually(tb, "all that is held of "+id+" is shipped or given back", func() (bool, string) {
 			p := s.Product(tb, id)
 			return p.Reserved == 0, fmt.Sprintf("%+v", p)

@@ -1,4 +1,7 @@
-package conformance
+// Package cases are what the system does whatever broker and store it runs on and
+// whatever its services are written in, told over HTTP and through the sidecars.
+// Each has products and customers of its own, so that they can share a system.
+package cases
 
 import (
 	"errors"
@@ -15,7 +18,7 @@ import (
 	"orderflow/test/system"
 )
 
-func (s *shop) completes(t *testing.T) {
+func Completes(t *testing.T, s *system.Shop) {
 	beans, filters := s.Shelve(t, "complete-beans", 1890, 10), s.Shelve(t, "complete-filters", 450, 5)
 	p := s.Placement(system.Item(beans, 2), system.Item(filters, 1))
 	placed, answer, err := s.Place(t.Context(), p)
@@ -36,7 +39,7 @@ func (s *shop) completes(t *testing.T) {
 	if got := s.Types(t, o.OrderID); got != "ORDER_CREATED, ORDER_COMPLETED" {
 		t.Errorf("events: %s", got)
 	}
-	checkContract(t, s.System, o.OrderID)
+	CheckContract(t, s.System, o.OrderID)
 	s.Counted(t, beans, 8, 0, 2)
 	s.Counted(t, filters, 4, 0, 1)
 	if got := s.Movements(t, beans); got != "received 10, reserved 2, shipped 2" {
@@ -68,7 +71,7 @@ func (s *shop) completes(t *testing.T) {
 	}
 }
 
-func (s *shop) rejects(t *testing.T) {
+func Rejects(t *testing.T, s *system.Shop) {
 	scarce, plenty := s.Shelve(t, "reject-scarce", 100, 1), s.Shelve(t, "reject-plenty", 100, 50)
 	o := s.Ended(t, s.MustPlace(t, s.Placement(system.Item(plenty, 3), system.Item(scarce, 2))).OrderID)
 	if o.Status != system.Cancelled || o.Reason != events.ReasonRejected {
@@ -80,7 +83,7 @@ func (s *shop) rejects(t *testing.T) {
 	if got := s.Types(t, o.OrderID); got != "ORDER_CREATED, ORDER_CANCELLED" {
 		t.Errorf("events: %s", got)
 	}
-	checkContract(t, s.System, o.OrderID)
+	CheckContract(t, s.System, o.OrderID)
 	m := s.TheMail(t, o)
 	if n := s.Notified(t, o.OrderID); n.Kind != "CANCELLED" || n.MessageID != m.MessageID {
 		t.Errorf("notification: %+v, the e-mail's Message-ID: %s", n, m.MessageID)
@@ -95,12 +98,12 @@ func (s *shop) rejects(t *testing.T) {
 	}
 }
 
-func (s *shop) cancels(t *testing.T) {
+func Cancels(t *testing.T, s *system.Shop) {
 	const clients = 40
 	id := s.Shelve(t, "cancel", 100, 1000)
 	placed := make([]string, clients)
 	answers := make([]system.Answer, clients)
-	atOnce(t, clients, func(i int) error {
+	AtOnce(t, clients, func(i int) error {
 		o, _, err := s.Place(t.Context(), s.Placement(system.Item(id, 3)))
 		if err != nil {
 			return err
@@ -141,12 +144,12 @@ func (s *shop) cancels(t *testing.T) {
 	s.Counted(t, id, 1000-shipped, 0, shipped)
 }
 
-func (s *shop) oneKey(t *testing.T) {
+func OneKey(t *testing.T, s *system.Shop) {
 	const clients = 20
 	id := s.Shelve(t, "key", 100, 100)
 	p, key := s.Placement(system.Item(id, 1)), system.With("Idempotency-Key", `"a-key-that-twenty-clients-share"`)
 	answers := make([]system.Answer, clients)
-	atOnce(t, clients, func(i int) (err error) {
+	AtOnce(t, clients, func(i int) (err error) {
 		_, answers[i], err = s.Place(t.Context(), p, key)
 		return err
 	})
@@ -173,19 +176,17 @@ func (s *shop) oneKey(t *testing.T) {
 	if err != nil || a.Status != http.StatusUnprocessableEntity {
 		t.Errorf("another body with the same key: %s (%v), want 422", a, err)
 	}
-	if kind := a.Header.Get("Content-Type"); kind != "application/problem+json" {
-		t.Errorf("it is refused with %s, want a problem (RFC 9457)", kind)
-	}
+	CheckProblem(t, a)
 	if n := len(s.ListAll(t, url.Values{"customerId": {p.CustomerID}})); n != 1 {
 		t.Errorf("%d orders afterwards, want 1", n)
 	}
 }
 
-func (s *shop) lastUnits(t *testing.T) {
+func LastUnits(t *testing.T, s *system.Shop) {
 	const clients, units = 50, 10
 	id := s.Shelve(t, "last", 100, units)
 	placed := make([]string, clients)
-	atOnce(t, clients, func(i int) error {
+	AtOnce(t, clients, func(i int) error {
 		o, _, err := s.Place(t.Context(), s.Placement(system.Item(id, 1)))
 		placed[i] = o.OrderID
 		return err
@@ -205,9 +206,9 @@ func (s *shop) lastUnits(t *testing.T) {
 	s.Counted(t, id, 0, 0, units)
 }
 
-// large places an order as large as they come: as many lines as are taken, with
+// Large places an order as large as they come: as many lines as are taken, with
 // ids as long as they may be. Its events are about 200 KiB each.
-func (s *shop) large(t *testing.T) {
+func Large(t *testing.T, s *system.Shop) {
 	const clients = 16
 	ids := make([]string, events.MaxLines)
 	items := make([]events.Item, len(ids))
@@ -244,7 +245,7 @@ func (s *shop) large(t *testing.T) {
 	if o.Status != system.Completed || o.Total.Amount != int64(len(ids))*2*199 {
 		t.Errorf("order ended as %s with a total of %v", o.Status, o.Total)
 	}
-	checkContract(t, s.System, o.OrderID)
+	CheckContract(t, s.System, o.OrderID)
 	m := s.TheMail(t, o)
 	t.Logf("from POST to e-mail: %s", time.Since(begin).Round(time.Millisecond))
 	for _, id := range []string{ids[0], ids[500], ids[998]} {
@@ -255,9 +256,9 @@ func (s *shop) large(t *testing.T) {
 	}
 }
 
-// atOnce calls f for 0 to n-1, all at the same moment, and fails the test with
+// AtOnce calls f for 0 to n-1, all at the same moment, and fails the test with
 // the errors.
-func atOnce(t *testing.T, n int, f func(i int) error) {
+func AtOnce(t *testing.T, n int, f func(i int) error) {
 	t.Helper()
 	var ready, done sync.WaitGroup
 	start := make(chan struct{})

@@ -1,4 +1,4 @@
-package flow
+package cases
 
 import (
 	"bytes"
@@ -61,9 +61,9 @@ func schema(t *testing.T, id string) *jsonschema.Schema {
 	return s
 }
 
-// checkContract holds the order's events, as they are published, against the
+// CheckContract holds the order's events, as they are published, against the
 // schemas that they name.
-func checkContract(t *testing.T, s *system.System, orderID string) {
+func CheckContract(t *testing.T, s *system.System, orderID string) {
 	t.Helper()
 	a, err := system.Send(t.Context(), http.MethodGet, s.Order.URL+"/orders/"+orderID+"/events", nil)
 	if err != nil || a.Status != http.StatusOK {
@@ -93,9 +93,9 @@ func checkContract(t *testing.T, s *system.System, orderID string) {
 	}
 }
 
-// checkProblem checks that the answer is an RFC 9457 problem that says what is
+// CheckProblem checks that the answer is an RFC 9457 problem that says what is
 // wrong.
-func checkProblem(t *testing.T, a system.Answer) {
+func CheckProblem(t *testing.T, a system.Answer) {
 	t.Helper()
 	if kind := a.Header.Get("Content-Type"); kind != "application/problem+json" {
 		t.Errorf("answer %s is %s, want application/problem+json", a, kind)

@@ -1,4 +1,4 @@
-package conformance
+package cases
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ func made(t *testing.T, source string, p events.Payload) events.Event {
 }
 
 // publish publishes an event through the sidecar of the service that says such.
-func (s *shop) publish(t *testing.T, e events.Event) {
+func publish(t *testing.T, s *system.Shop, e events.Event) {
 	t.Helper()
 	from := s.Order
 	if e.Topic() == events.TopicInventory {
@@ -33,14 +33,14 @@ func (s *shop) publish(t *testing.T, e events.Event) {
 }
 
 // behind has an order go through all services, behind what was published before.
-func (s *shop) behind(t *testing.T, id string) {
+func behind(t *testing.T, s *system.Shop, id string) {
 	t.Helper()
 	s.TheMail(t, s.Ended(t, s.MustPlace(t, s.Placement(system.Item(id, 1))).OrderID))
 }
 
-// duplicates has every event of an order come again, several times and under new
+// Duplicates has every event of an order come again, several times and under new
 // ids too, so that no broker takes them for repetitions.
-func (s *shop) duplicates(t *testing.T) {
+func Duplicates(t *testing.T, s *system.Shop) {
 	id := s.Shelve(t, "duplicates", 100, 10)
 	o := s.Ended(t, s.MustPlace(t, s.Placement(system.Item(id, 2))).OrderID)
 	s.TheMail(t, o)
@@ -49,12 +49,12 @@ func (s *shop) duplicates(t *testing.T) {
 	reserved := made(t, "inventory", events.InventoryReserved{Reservation: events.Reservation{OrderID: o.OrderID, Items: o.Quantities()}})
 	for round := range 3 {
 		for _, e := range append(s.Events(t, o.OrderID), reserved) {
-			s.publish(t, e)
+			publish(t, s, e)
 			e.ID = fmt.Sprintf("again-%d-%s", round, e.ID)
-			s.publish(t, e)
+			publish(t, s, e)
 		}
 	}
-	s.behind(t, id)
+	behind(t, s, id)
 	s.Counted(t, id, 7, 0, 3)
 	if got, want := s.Movements(t, id), ledger+", reserved 1, shipped 1"; got != want {
 		t.Errorf("ledger afterwards: %s, want %s", got, want)
@@ -65,8 +65,8 @@ func (s *shop) duplicates(t *testing.T) {
 	}
 }
 
-// outOfOrder has events overtake those that they follow from.
-func (s *shop) outOfOrder(t *testing.T) {
+// OutOfOrder has events overtake those that they follow from.
+func OutOfOrder(t *testing.T, s *system.Shop) {
 	id := s.Shelve(t, "overtaken", 100, 10)
 
 	// The cancel of an order comes before its creation: nothing is ever held.
@@ -75,13 +75,13 @@ func (s *shop) outOfOrder(t *testing.T) {
 		Items: []events.Line{{ID: id, Quantity: 2, UnitPrice: events.Money{Amount: 100, Currency: "EUR"}}},
 		Total: events.Money{Amount: 200, Currency: "EUR"},
 	}
-	s.publish(t, made(t, "order", events.OrderCancelled{Order: made1, Reason: events.ReasonCustomer}))
+	publish(t, s, made(t, "order", events.OrderCancelled{Order: made1, Reason: events.ReasonCustomer}))
 	system.Eventually(t, "inventory knows of the cancel", func() (bool, string) {
 		a, err := system.Send(t.Context(), http.MethodGet, s.Inventory.URL+"/reservations?orderId="+made1.OrderID, nil)
 		return err == nil && strings.Contains(string(a.Body), "CANCELLED"), fmt.Sprintf("%s (%v)", a, err)
 	})
-	s.publish(t, made(t, "order", events.OrderCreated{Order: made1}))
-	s.behind(t, id)
+	publish(t, s, made(t, "order", events.OrderCreated{Order: made1}))
+	behind(t, s, id)
 	s.Counted(t, id, 9, 0, 1)
 
 	// An answer comes after the customer has withdrawn the order: it stays cancelled,
@@ -97,11 +97,11 @@ func (s *shop) outOfOrder(t *testing.T) {
 	}
 	late := made(t, "inventory", events.InventoryReserved{Reservation: events.Reservation{OrderID: withdrawn.OrderID, Items: withdrawn.Quantities()}})
 	late.ID = "late-" + late.ID
-	s.publish(t, late)
+	publish(t, s, late)
 	if err := goOn(); err != nil {
 		t.Fatal(err)
 	}
-	s.behind(t, id)
+	behind(t, s, id)
 	s.TheMail(t, s.Ended(t, withdrawn.OrderID))
 	if got := s.Types(t, withdrawn.OrderID); got != "ORDER_CREATED, ORDER_CANCELLED" {
 		t.Errorf("events: %s", got)
@@ -109,9 +109,9 @@ func (s *shop) outOfOrder(t *testing.T) {
 	s.Counted(t, id, 8, 0, 2)
 }
 
-// deadLetters gives the services what they can't handle, wants exactly that among
+// DeadLetters gives the services what they can't handle, wants exactly that among
 // the dead letters, and then does with them what an operator would.
-func (s *shop) deadLetters(t *testing.T) {
+func DeadLetters(t *testing.T, s *system.Shop) {
 	if before := s.DeadLetters(t, nil); len(before) != 0 {
 		t.Fatalf("sound events were given up: %+v", before)
 	}
@@ -131,11 +131,11 @@ func (s *shop) deadLetters(t *testing.T) {
 	answer.ID = "poison-wrong-type"
 	broken := answer
 	broken.Data = []byte(strings.Replace(string(answer.Data), `"requested":2`, `"requested":"2"`, 1))
-	s.publish(t, broken)
+	publish(t, s, broken)
 	ghost := made(t, "inventory", events.InventoryReserved{Reservation: events.Reservation{OrderID: "nobodys-order", Items: []events.Item{system.Item(id, 2)}}})
 	ghost.ID = "poison-contradiction"
-	s.publish(t, ghost)
-	letters := s.letters(t, "order poison-wrong-type", "order poison-contradiction")
+	publish(t, s, ghost)
+	letters := amongLetters(t, s, "order poison-wrong-type", "order poison-contradiction")
 
 	l := s.DeadLetter(t, letters["order poison-wrong-type"])
 	if e, err := events.Parse(l.Original); err != nil || e.ID != broken.ID || !strings.Contains(string(e.Data), `"requested":"2"`) {
@@ -157,9 +157,9 @@ func (s *shop) deadLetters(t *testing.T) {
 
 	created := s.Events(t, sound.OrderID)[0]
 	created.ID, created.DataSchema = "poison-version", events.SchemaBase+"ORDER_CREATED/v99"
-	s.publish(t, created)
+	publish(t, s, created)
 	s.PublishRaw(t, s.Order, events.TopicOrders, "?metadata.rawPayload=true", "application/octet-stream", []byte("\xffno event at all {"))
-	letters = s.letters(t, "order poison-wrong-type", "order poison-contradiction", "inventory poison-version", "sidecar ")
+	letters = amongLetters(t, s, "order poison-wrong-type", "order poison-contradiction", "inventory poison-version", "sidecar ")
 
 	if a := s.Redrive(t, letters["order poison-contradiction"], "ada", nil); a.Status != http.StatusOK {
 		t.Fatalf("redrive: %s", a)
@@ -182,10 +182,10 @@ func (s *shop) deadLetters(t *testing.T) {
 	s.Counted(t, id, 9, 0, 1)
 }
 
-// letters waits until the dead letters are exactly these, each as service and id
+// amongLetters waits until the dead letters are exactly these, each as service and id
 // of its event, and answers with their ids. An event may be given up by several
 // services' sidecars, where the broker does not know it again.
-func (s *shop) letters(t *testing.T, want ...string) map[string]string {
+func amongLetters(t *testing.T, s *system.Shop, want ...string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	system.Eventually(t, "exactly the poison is among the dead letters", func() (bool, string) {
@@ -206,8 +206,8 @@ func (s *shop) letters(t *testing.T, want ...string) map[string]string {
 	return found
 }
 
-// replays has order tell its history again: everything must be as it was.
-func (s *shop) replays(t *testing.T) {
+// Replays has order tell its history again: everything must be as it was.
+func Replays(t *testing.T, s *system.Shop) {
 	id := s.Shelve(t, "replayed", 700, 4)
 	completed := s.Ended(t, s.MustPlace(t, s.Placement(system.Item(id, 2))).OrderID)
 	rejected := s.Ended(t, s.MustPlace(t, s.Placement(system.Item(id, 3))).OrderID)
@@ -223,7 +223,7 @@ func (s *shop) replays(t *testing.T) {
 	if err != nil || a.Status != http.StatusOK {
 		t.Fatalf("replay: %s (%v)", a, err)
 	}
-	s.behind(t, id)
+	behind(t, s, id)
 	s.Counted(t, id, 1, 0, 3)
 	if got, want := s.Movements(t, id), ledger+", reserved 1, shipped 1"; got != want {
 		t.Errorf("ledger afterwards: %s, want %s", got, want)
@@ -236,8 +236,8 @@ func (s *shop) replays(t *testing.T) {
 	}
 }
 
-// names has ids of every character that is allowed, and names in several scripts.
-func (s *shop) names(t *testing.T) {
+// Names has ids of every character that is allowed, and names in several scripts.
+func Names(t *testing.T, s *system.Shop) {
 	const all = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
 	for _, name := range []string{"0", all, "x" + strings.Repeat(".", events.MaxIDLength-1), "A..B", "a~b", "9-_-9"} {
 		id := s.Shelve(t, name, 100, 5)
@@ -265,56 +265,4 @@ func (s *shop) names(t *testing.T) {
 			t.Errorf("a product named %q is now %q", name, p.Name)
 		}
 	}
-}
-
-// addsUp holds what all cases before have left against the system's promises.
-func (s *shop) addsUp(t *testing.T) { t.Logf("%d orders", s.AddsUp(t)) }
-
-// inSequence is of how many orders of a hundred console saw the events in the
-// sequence in which they were said.
-const inSequence = "orders in sequence of 100"
-
-// sequence places orders that are taken back at once, so that two events of an
-// order follow each other closely. Whatever sequence they arrive in, each order
-// comes to its end; in how many it was the right one is a property of the broker.
-func (s *shop) sequence(t *testing.T) {
-	const orders = 100
-	id := s.Shelve(t, "sequence", 100, orders)
-	ids := s.burst(t, "sequence", 10, orders, func(int) system.Placement { return s.Placement(system.Item(id, 1)) })
-	atOnce(t, orders, func(i int) error {
-		a, err := s.Cancel(t.Context(), ids[i])
-		if err == nil && a.Status != http.StatusOK && a.Status != http.StatusConflict {
-			err = fmt.Errorf("cancel: %s", a)
-		}
-		return err
-	})
-	s.settled(t, ids)
-	right := 0
-	for _, orderID := range ids {
-		var came []int // of order's own events, by their times
-		system.Eventually(t, "console has both events of "+orderID, func() (bool, string) {
-			a, err := system.Send(t.Context(), http.MethodGet, s.Console.URL+"/orders/"+orderID+"/timeline", nil)
-			if err != nil || a.Status != http.StatusOK {
-				return false, fmt.Sprintf("%s (%v)", a, err)
-			}
-			var line struct {
-				Events []struct {
-					Source string
-					Came   int
-				}
-			}
-			a.Read(t, &line)
-			came = nil
-			for _, e := range line.Events {
-				if e.Source == "order" {
-					came = append(came, e.Came)
-				}
-			}
-			return len(came) == 2, string(a.Body)
-		})
-		if came[0] < came[1] {
-			right++
-		}
-	}
-	combination.measured(t, inSequence, float64(right))
 }
