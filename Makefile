@@ -57,6 +57,10 @@ brokers: ## install the servers that tests start for BROKER= and STATE= (SERVERS
 conformance: build ## hold one broker with one store against the suite (BROKER=, STATE=; docs/brokers.md)
 	cd test/conformance && BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 20m -args -results results
 
+.PHONY: conformance-table
+conformance-table: ## write the table of all outcomes so far into docs/brokers.md
+	@cd test/conformance && go test -count=1 -args -results results -table ../../docs/brokers.md
+
 .PHONY: components-conformance
 components-conformance: ## Dapr's own suites on the component files, as they are (BROKER=, STATE=)
 	BROKER=$(BROKER) STATE=$(STATE) go -C test/dapr test -count=1 -timeout 25m $(if $(SUITE),-run $(SUITE))
@@ -91,7 +95,8 @@ unit: ## unit and contract tests of all modules, shuffled, with the race detecto
 	go -C test/faults test $(RACE) -shuffle=on -skip '^TestFaults$$' ./...
 
 .PHONY: check
-# tools/daprd is not vetted: that would go through all of Dapr, for one file.
+# tools/daprd and test/dapr are not vetted: that would go through all of Dapr, for
+# a few files.
 check: ## format, vet, staticcheck, schemas, vulnerabilities, unit tests
 	@unformatted=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
 		if [ -n "$$unformatted" ]; then echo "not formatted (gofmt -w):"; echo "$$unformatted"; exit 1; fi

@@ -19,6 +19,7 @@ import (
 
 var (
 	quick = flag.Bool("quick", false, "leave out the cases that take long: the crowd and the restarts")
+	doc   = flag.String("table", "", "write the table of all reports in -results into this `document`, and run nothing")
 	out   = flag.String("results", "", "`directory` for the outcome as JSON (default: none is written)")
 )
 
@@ -27,6 +28,13 @@ var combination report
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if *doc != "" {
+		if err := writeTable(*out, *doc); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	combination = report{
 		Broker: cmp.Or(os.Getenv("BROKER"), "nats"),
 		State:  cmp.Or(os.Getenv("STATE"), "sqlite"),

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -68,6 +69,95 @@ func (r *report) print(w io.Writer) {
 
 // figures are the names of what is measured, in the sequence of the table.
 var figures = []string{ordersPerSecond, inSequence}
+
+// Marks around the table in docs/brokers.md.
+const (
+	tableBegins = "<!-- conformance: begin (make conformance-table) -->\n"
+	tableEnds   = "<!-- conformance: end -->\n"
+)
+
+// writeTable puts the table of all reports in dir into the document at path, between
+// the marks.
+func writeTable(dir, path string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("no reports in %s: run `make conformance` first", dir)
+	}
+	var reports []report
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		var r report
+		if err := json.Unmarshal(content, &r); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+		reports = append(reports, r)
+	}
+	document, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, begins := strings.Cut(string(document), tableBegins)
+	_, after, ends := strings.Cut(rest, tableEnds)
+	if !begins || !ends {
+		return fmt.Errorf("%s has no place for the table: %q and %q", path, tableBegins, tableEnds)
+	}
+	return os.WriteFile(path, []byte(before+tableBegins+table(reports)+tableEnds+after), 0o644)
+}
+
+// table is the combinations by the cases, with what was measured.
+func table(reports []report) string {
+	var b strings.Builder
+	b.WriteString("| |")
+	for _, r := range reports {
+		fmt.Fprintf(&b, " %s<br>%s |", r.Broker, r.State)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(reports)) + "\n")
+	row := func(name string, cell func(report) string) {
+		fmt.Fprintf(&b, "| %s |", name)
+		for _, r := range reports {
+			fmt.Fprintf(&b, " %s |", cell(r))
+		}
+		b.WriteString("\n")
+	}
+	for _, name := range caseNames() {
+		row(name, func(r report) string {
+			for _, c := range r.Cases {
+				if c.Name == name && c.Passed {
+					return "ok"
+				} else if c.Name == name {
+					return "**fails**"
+				}
+			}
+			return "not run"
+		})
+	}
+	for _, name := range figures {
+		row(name, func(r report) string {
+			if v, ok := r.Measured[name]; ok {
+				return fmt.Sprintf("%.0f", v)
+			}
+			return "-"
+		})
+	}
+	row("seconds for all of it", func(r report) string { return fmt.Sprintf("%.0f", r.Seconds) })
+	row("date", func(r report) string { return r.Begun.Format(time.DateOnly) })
+	return b.String()
+}
+
+// caseNames are the names of all cases in their sequence.
+func caseNames() []string {
+	names := []string{lateSubscriber}
+	for _, c := range all {
+		names = append(names, c.name)
+	}
+	return names
+}
 
 // save writes the report as JSON into dir, in the place of an earlier one about the
 // same combination.
