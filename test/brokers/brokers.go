@@ -27,6 +27,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -64,6 +65,9 @@ type kind struct {
 	command func(*Server) (*exec.Cmd, error)
 	// answers says whether the server takes requests by now.
 	answers func(context.Context, *Server) error
+	// backlog says what a broker has not delivered or had acknowledged, or "". A server
+	// that is no broker, or has another way to tell, has none.
+	backlog func(context.Context, *Server) (string, error)
 	// env are the secrets of its components if it is reached at address.
 	env func(s *Server, address string) []string
 	// runAs is the user that it is run as when the test is root's, for a server
@@ -222,6 +226,31 @@ func (s *Server) Kill() error {
 	return nil
 }
 
+// Backlog says what the broker has not delivered yet or had acknowledged, or "" if
+// there is nothing. Its error is errors.ErrUnsupported where that can't be asked.
+func (s *Server) Backlog(ctx context.Context) (string, error) {
+	if s.kind.backlog == nil {
+		return "", fmt.Errorf("the backlog of %s: %w", s.Name, errors.ErrUnsupported)
+	}
+	return s.kind.backlog(ctx, s)
+}
+
+// backlog reads a table of a program's: a name and a count in these columns. What has
+// no number there is a heading.
+func backlog(table []byte, name, count int) string {
+	var waiting []string
+	for line := range strings.Lines(string(table)) {
+		columns := strings.Fields(line)
+		if len(columns) <= max(name, count) {
+			continue
+		}
+		if n, err := strconv.Atoi(columns[count]); err == nil && n > 0 {
+			waiting = append(waiting, columns[name]+": "+columns[count])
+		}
+	}
+	return strings.Join(waiting, "; ")
+}
+
 // Signal sends a signal to the server, SIGSTOP for one.
 func (s *Server) Signal(sig syscall.Signal) error { return s.main.signal(sig) }
 
@@ -360,14 +389,28 @@ func (s *Server) write(name, content string) error {
 
 // run runs a program of the server's to its end.
 func (s *Server) run(program string, args ...string) error {
-	cmd := exec.Command(program, args...)
-	cmd.Dir = s.dir
+	_, err := outputOf(context.Background(), s, exec.Command(program, args...))
+	return err
+}
+
+// outputOf runs a program of the server's to its end, and is what it wrote to its
+// standard output.
+func outputOf(ctx context.Context, s *Server, cmd *exec.Cmd) ([]byte, error) {
+	var complaints bytes.Buffer
+	cmd.Dir, cmd.Stderr = s.dir, &complaints
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if uid, gid, ok := s.user(); ok {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", filepath.Base(program), err, out)
+	stop := context.AfterFunc(ctx, func() {
+		if cmd.Process != nil {
+			_ = cmd.Process.Kill() // fails only if it has ended
+		}
+	})
+	defer stop()
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("%s: %w\n%s%s", filepath.Base(cmd.Path), errors.Join(ctx.Err(), err), out, complaints.Bytes())
 	}
-	return nil
+	return out, nil
 }

@@ -55,6 +55,11 @@ log.segment.bytes=16777216
 	command: func(s *Server) (*exec.Cmd, error) {
 		return exec.Command("java", kafkaArgs("kafka.Kafka", "server.properties")...), nil
 	},
+	backlog: func(ctx context.Context, s *Server) (string, error) {
+		cmd := exec.Command("java", kafkaArgs("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server", s.Address(), "--all-groups", "--describe")...)
+		out, err := outputOf(ctx, s, cmd)
+		return backlog(out, 0, 5), err // GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG ...
+	},
 	answers: kafkaAnswers,
 	env: func(_ *Server, address string) []string {
 		return []string{"KAFKA_BROKERS=" + address, "KAFKA_AUTH_TYPE=none", "KAFKA_SASL_MECHANISM=", "KAFKA_SASL_USERNAME=", "KAFKA_SASL_PASSWORD="}

@@ -20,7 +20,7 @@ const rabbitDirs = "/usr/lib/rabbitmq/bin" // the script itself: the one in PATH
 // would start as a daemon for all nodes of the machine, is one of its own.
 var rabbitMQ = kind{
 	missing: func() error {
-		_, err := rabbitServer()
+		_, err := rabbitProgram("rabbitmq-server")
 		_, errEpmd := program("epmd")
 		return firstOf(err, errEpmd)
 	},
@@ -56,31 +56,11 @@ disk_free_limit.absolute = 50MB
 `, s.port, s.secret)))
 	},
 	command: func(s *Server) (*exec.Cmd, error) {
-		path, err := rabbitServer()
+		cmd, err := rabbitCommand(s, "rabbitmq-server")
 		if err != nil {
 			return nil, err
 		}
-		var names, dist int
-		content, err := os.ReadFile(filepath.Join(s.dir, "ports"))
-		if err != nil {
-			return nil, err
-		}
-		if _, err := fmt.Sscan(string(content), &names, &dist); err != nil {
-			return nil, err
-		}
-		cmd := exec.Command(path)
-		cmd.Env = append(os.Environ(),
-			"HOME="+s.dir, // of the cookie that nodes know each other by
-			"RABBITMQ_NODENAME=orderflow-"+strconv.Itoa(s.port)+"@localhost",
-			"RABBITMQ_BASE="+s.dir,
-			"RABBITMQ_MNESIA_BASE="+filepath.Join(s.dir, "mnesia"),
-			"RABBITMQ_LOG_BASE="+filepath.Join(s.dir, "log"),
-			"RABBITMQ_CONFIG_FILE="+filepath.Join(s.dir, "rabbitmq.conf"),
-			"RABBITMQ_CONF_ENV_FILE="+filepath.Join(s.dir, "none"),
-			"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(s.dir, "plugins"),
-			"RABBITMQ_DIST_PORT="+strconv.Itoa(dist),
-			"ERL_EPMD_ADDRESS=127.0.0.1",
-			"ERL_EPMD_PORT="+strconv.Itoa(names),
+		cmd.Env = append(cmd.Env,
 			// The script becomes the server then, instead of starting it: the process that
 			// is killed is the right one. The input that it allows is taken away again.
 			"RABBITMQ_ALLOW_INPUT=1",
@@ -88,18 +68,57 @@ disk_free_limit.absolute = 50MB
 		)
 		return cmd, nil
 	},
+	backlog: func(ctx context.Context, s *Server) (string, error) {
+		cmd, err := rabbitCommand(s, "rabbitmqctl", "--quiet", "list_queues", "name", "messages")
+		if err != nil {
+			return "", err
+		}
+		out, err := outputOf(ctx, s, cmd)
+		return backlog(out, 0, 1), err
+	},
 	answers: greets("AMQP\x00\x00\x09\x01", 1), // a frame of type 1, method: connection.start
 	env: func(s *Server, address string) []string {
 		return []string{"RABBITMQ_URL=" + (&url.URL{Scheme: "amqp", User: url.UserPassword("orderflow", s.secret), Host: address, Path: "/"}).String()}
 	},
 }
 
-func rabbitServer() (string, error) {
-	path := filepath.Join(rabbitDirs, "rabbitmq-server")
+// rabbitCommand is a program of RabbitMQ's, for the node of s.
+func rabbitCommand(s *Server, name string, args ...string) (*exec.Cmd, error) {
+	path, err := rabbitProgram(name)
+	if err != nil {
+		return nil, err
+	}
+	var names, dist int
+	content, err := os.ReadFile(filepath.Join(s.dir, "ports"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := fmt.Sscan(string(content), &names, &dist); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, args...)
+	cmd.Env = append(os.Environ(),
+		"HOME="+s.dir, // of the cookie that nodes know each other by
+		"RABBITMQ_NODENAME=orderflow-"+strconv.Itoa(s.port)+"@localhost",
+		"RABBITMQ_BASE="+s.dir,
+		"RABBITMQ_MNESIA_BASE="+filepath.Join(s.dir, "mnesia"),
+		"RABBITMQ_LOG_BASE="+filepath.Join(s.dir, "log"),
+		"RABBITMQ_CONFIG_FILE="+filepath.Join(s.dir, "rabbitmq.conf"),
+		"RABBITMQ_CONF_ENV_FILE="+filepath.Join(s.dir, "none"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(s.dir, "plugins"),
+		"RABBITMQ_DIST_PORT="+strconv.Itoa(dist),
+		"ERL_EPMD_ADDRESS=127.0.0.1",
+		"ERL_EPMD_PORT="+strconv.Itoa(names),
+	)
+	return cmd, nil
+}
+
+func rabbitProgram(name string) (string, error) {
+	path := filepath.Join(rabbitDirs, name)
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	return program("rabbitmq-server")
+	return program(name)
 }
 
 // greets says whether a server that is sent hello answers with something that

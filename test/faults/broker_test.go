@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"orderflow/events"
+	"orderflow/test/brokers"
 	"orderflow/test/system"
 )
 
@@ -45,18 +46,29 @@ func dial(s *system.System) (broker, error) {
 		}
 		return &onNATS{conn: conn, js: js, marks: map[string]uint64{}}, nil
 	case "redis":
-		return onRedis{client: s.Redis.Client()}, nil
+		return onRedis{onAny: onAny{s.BrokerServer}, client: s.Redis.Client()}, nil
 	}
-	return onAny{}, nil
+	return onAny{s.BrokerServer}, nil
 }
 
-// onAny is a broker of which nothing is known but what sidecars say.
-type onAny struct{}
+// onAny is a broker of which no more is known than what sidecars say, and its own
+// programs.
+type onAny struct{ server *brokers.Server }
 
 func (onAny) mark(context.Context) error                { return nil }
 func (onAny) again(ctx context.Context, t *trial) error { return retold(ctx, t) }
-func (onAny) pending(context.Context) (string, error)   { return "", nil }
 func (onAny) close()                                    {}
+
+// pending is nothing where nobody can be asked.
+func (b onAny) pending(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, brokerTimeout)
+	defer cancel()
+	backlog, err := b.server.Backlog(ctx)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return "", nil
+	}
+	return backlog, err
+}
 
 // onRedis sees the groups of a stream.
 type onRedis struct {

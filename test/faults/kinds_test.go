@@ -26,9 +26,16 @@ type fault struct {
 var services = []string{"order", "inventory", "notification"}
 
 // With which brokers and stores there is a fault.
-func natsBroker(broker, _ string) bool { return broker == "nats" }
 
-func redisState(_, state string) bool { return state == "redis" }
+// brokerAlone is a broker that is not the store too.
+func brokerAlone(broker, state string) bool { return broker != state }
+
+// oneServer is one that is both, which only Redis can be.
+func oneServer(broker, state string) bool { return broker == state }
+
+// throughProxy is a broker that is reached by the address that one is given. Kafka's
+// clients go on to the one that it advertises, past any proxy.
+func throughProxy(broker, _ string) bool { return broker != "kafka" }
 
 // networkStore is a store that sidecars reach by a way of its own: SQLite is a file,
 // and a Redis that is the broker too is reached by the broker's.
@@ -50,8 +57,9 @@ func allFaults() (all []fault) {
 	for _, s := range services {
 		add(fault{name: "kill-" + s + "-and-sidecar", groups: []string{"kill", "both"}, inject: kill(s, system.SidecarOf(s))})
 	}
-	add(fault{name: "kill-broker", groups: []string{"kill", short}, there: natsBroker, inject: kill(system.Broker)})
-	add(fault{name: "kill-redis", groups: []string{"kill", short}, there: redisState, inject: killRedis})
+	add(fault{name: "kill-broker", groups: []string{"kill", short}, there: brokerAlone, inject: killBroker})
+	add(fault{name: "kill-store", groups: []string{"kill", short}, there: networkStore, inject: killStore})
+	add(fault{name: "kill-redis", groups: []string{"kill", short}, there: oneServer, inject: killBroker})
 	add(fault{name: "rolling-restart", groups: []string{"restart", short}, inject: rollingRestart})
 	add(fault{name: "replay", groups: []string{"repeat", short}, inject: replay})
 	add(fault{name: "reorder", groups: []string{"repeat", short}, inject: reorder})
@@ -61,7 +69,7 @@ func allFaults() (all []fault) {
 		way   way
 		there func(broker, state string) bool
 	}{
-		{"broker", toBroker, nil},
+		{"broker", toBroker, throughProxy},
 		{"store", toStore, networkStore},
 		{"sidecar", toSidecar, nil},
 		{"service", toService, nil},
@@ -76,8 +84,7 @@ func allFaults() (all []fault) {
 	for _, s := range services {
 		add(fault{name: "zombie-" + s, groups: []string{"zombie"}, inject: zombie(s)})
 	}
-	add(fault{name: "broker-long-outage", groups: []string{"long"}, most: 3, there: natsBroker, inject: longOutage})
-	add(fault{name: "redis-long-outage", groups: []string{"long"}, most: 3, there: redisState, inject: longRedisOutage})
+	add(fault{name: "broker-long-outage", groups: []string{"long"}, most: 3, inject: longOutage})
 	// In short: one of each kind.
 	for i, f := range all {
 		switch f.name {
@@ -105,29 +112,20 @@ func kill(names ...string) func(context.Context, *trial) error {
 	}
 }
 
-func killRedis(ctx context.Context, t *trial) error { return t.redisAway(ctx, t.outage()) }
+func killBroker(ctx context.Context, t *trial) error { return t.RestartBroker(ctx, t.outage()) }
 
-func (t *trial) redisAway(ctx context.Context, down time.Duration) error {
-	if err := t.Redis.Kill(); err != nil {
-		return err
-	}
-	err := t.pause(ctx, down)
-	return errors.Join(err, t.Redis.Start())
-}
+func killStore(ctx context.Context, t *trial) error { return t.RestartStore(ctx, t.outage()) }
 
-// Outages that are longer than what clients of the broker put up with by
-// themselves: Dapr's JetStream component gives up after two minutes. Redis's never
-// does, and a minute is longer than any of its pauses.
-const (
-	natsAway  = 150 * time.Second
-	redisAway = time.Minute
-)
-
+// longOutage is longer than what clients of the broker put up with by themselves:
+// Dapr's JetStream component gives up after two minutes. The others never do, and a
+// minute is longer than any of their pauses.
 func longOutage(ctx context.Context, t *trial) error {
-	return t.Restart(ctx, syscall.SIGKILL, natsAway, system.Broker)
+	away := time.Minute
+	if t.Options.Broker == "nats" {
+		away = 150 * time.Second
+	}
+	return t.RestartBroker(ctx, away)
 }
-
-func longRedisOutage(ctx context.Context, t *trial) error { return t.redisAway(ctx, redisAway) }
 
 // rollingRestart restarts everything, one service with its sidecar after the
 // other, as a deployment does: the service is asked to end, then its sidecar.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"orderflow/test/brokers"
 )
 
 // Names of processes, for the methods below: a service's is its id, its
@@ -85,14 +87,23 @@ func (s *System) RestartBroker(ctx context.Context, down time.Duration) error {
 	if s.BrokerServer == nil {
 		return s.Restart(ctx, syscall.SIGKILL, down, Broker)
 	}
-	if err := s.BrokerServer.Kill(); err != nil {
+	return restart(ctx, s.BrokerServer, down)
+}
+
+// RestartStore does the same to the store, which must be a server.
+func (s *System) RestartStore(ctx context.Context, down time.Duration) error {
+	return restart(ctx, s.StateServer, down)
+}
+
+func restart(ctx context.Context, server *brokers.Server, down time.Duration) error {
+	if err := server.Kill(); err != nil {
 		return err
 	}
 	select {
 	case <-time.After(down):
 	case <-ctx.Done():
 	}
-	return s.BrokerServer.Start()
+	return server.Start()
 }
 
 // Restart ends processes with a signal and returns when each has been started
