@@ -121,6 +121,9 @@ func (s *Sidecar) State(key string) []byte {
 	return value
 }
 
+// SetState has the store hold value under key, whatever is there.
+func (s *Sidecar) SetState(key, value string) { s.store.Set(key, []byte(value)) }
+
 // Keys counts the keys of the store, but for those that begin with one of the
 // prefixes.
 func (s *Sidecar) Keys(except ...string) int { return s.store.Keys(except...) }

@@ -43,6 +43,13 @@ func (s *Store) get(key string) (value []byte, etag string) {
 	return rec.value, strconv.Itoa(rec.version)
 }
 
+// Set has key hold value, whatever is there.
+func (s *Store) Set(key string, value []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state[key] = record{value, s.state[key].version + 1}
+}
+
 // Keys counts the keys, but for those that begin with one of the prefixes.
 func (s *Store) Keys(except ...string) (n int) {
 	s.mu.Lock()

@@ -153,7 +153,7 @@ func TestCountsAddUp(t *testing.T) {
 				t.Errorf("%+v, want %d and %d", got, 2*each, each)
 			}
 			// What was read in the store may hold what is still to be added.
-			c := &counted{id: "x", events: map[string]int{"B": 1}}
+			c := &batch{id: "x", events: map[string]int{"B": 1}}
 			for range 2 {
 				err := committer.Do(t.Context(), []string{statsKey}, func(tx *aggregate.Tx) error {
 					k, err := readStats(tx)
@@ -185,7 +185,7 @@ func TestCountsOutliveTheStoresAbsence(t *testing.T) {
 	committer := aggregate.NewCommitter(store)
 	t.Cleanup(committer.Close)
 	// Without its clock, so that only what is called here adds anything.
-	counts := &tally{store: store, committer: committer, counts: newCounted(), stop: make(chan struct{})}
+	counts := &tally{store: store, committer: committer, since: newBatch(), stop: func(context.Context) error { return nil }}
 	counts.happened("A")
 	sidecar.Fail(func(string) error { return status.Error(codes.Unavailable, "away") })
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

@@ -80,9 +80,12 @@ func (s *server) onEvent(topic string) func(context.Context, pubsub.Delivery) er
 			// The sidecar puts the trace of whoever publishes into the event: this
 			// time that of the replay, which is not the order's.
 			m.Topic, m.TraceID = d.Event.Topic(), ""
+		}
+		err := s.timelines.happened(ctx, orderOf(d.Event), m)
+		if err == nil && topic == events.TopicReplay {
 			s.tally.replayed()
 		}
-		return s.timelines.happened(ctx, orderOf(d.Event), m)
+		return err
 	}
 }
 

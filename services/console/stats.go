@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"orderflow/internal/aggregate"
+	"orderflow/internal/process"
 )
 
 const (
@@ -29,24 +31,24 @@ type stats struct {
 	Replayed int            `json:"replayed"` // came on the topic replay, as often as they came
 }
 
-// kept is the document of stats. Added names the last counts that were added, for
+// statsDocument is the document of stats. Added names the last counts that were added, for
 // a write of which it is not known whether it was made.
-type kept struct {
+type statsDocument struct {
 	stats
 	Added []string `json:"added,omitempty"`
 }
 
-// maxAdded bounds that list: far more than the replicas that may be between a
-// write and its repetition.
-const maxAdded = 32
+// maxAdded bounds that list. A write is repeated within some ten seconds, in which each
+// replica adds ten times: enough for a dozen of them.
+const maxAdded = 128
 
-func readStats(tx *aggregate.Tx) (*kept, error) {
-	s, err := aggregate.Get[kept](tx, statsKey)
+func readStats(tx *aggregate.Tx) (*statsDocument, error) {
+	s, err := aggregate.Get[statsDocument](tx, statsKey)
 	if err != nil {
 		return nil, err
 	}
 	if s == nil {
-		s = &kept{}
+		s = &statsDocument{}
 	}
 	s.fill()
 	return s, nil
@@ -62,20 +64,21 @@ func (s *stats) fill() {
 }
 
 func (s *stats) happened(eventType string, times int) {
-	s.Events[counts(s.Events, eventType)] += times
+	s.Events[countedAs(s.Events, eventType)] += times
 }
 
 // otherTypes is what types are counted as beyond the maxTypes that are counted
 // apart.
 const otherTypes = "other"
 
-// counts is as what an event of the type is counted among counted.
-func counts(counted map[string]int, eventType string) string {
-	apart := len(counted)
-	if _, ok := counted[otherTypes]; ok {
+// countedAs is the name under which an event of the type is counted beside those that
+// are counted already.
+func countedAs(known map[string]int, eventType string) string {
+	apart := len(known)
+	if _, ok := known[otherTypes]; ok {
 		apart--
 	}
-	if _, known := counted[eventType]; !known && (apart >= maxTypes || len(eventType) > maxEventID) {
+	if _, ok := known[eventType]; !ok && (apart >= maxTypes || len(eventType) > maxEventID) {
 		return otherTypes
 	}
 	return eventType
@@ -89,7 +92,7 @@ func (s *stats) moved(from, to string) {
 	s.Letters[to]++
 }
 
-func (k *kept) add(c *counted) {
+func (k *statsDocument) add(c *batch) {
 	if slices.Contains(k.Added, c.id) {
 		return
 	}
@@ -113,38 +116,28 @@ type tally struct {
 	log       *slog.Logger
 
 	mu      sync.Mutex
-	counts  *counted // since the last flush
-	flushed *counted // is being added, or nil
+	since   *batch // counted since the last flush
+	flushed *batch // is being added, or nil
 
 	flushing sync.Mutex // one flush at a time
-	stop     chan struct{}
-	done     sync.WaitGroup
+	stop     func(context.Context) error
 }
 
-// counted is what is added at once, under a name by which it is added once.
-type counted struct {
+// batch is one addition; its id keeps it from being made twice.
+type batch struct {
 	id       string
 	events   map[string]int
 	replayed int
 }
 
-func newCounted() *counted { return &counted{id: rand.Text(), events: map[string]int{}} }
+func newBatch() *batch { return &batch{id: rand.Text(), events: map[string]int{}} }
 
 // newTally starts to count; Close ends it.
 func newTally(store *aggregate.Store, committer *aggregate.Committer, log *slog.Logger) *tally {
-	t := &tally{store: store, committer: committer, log: log, counts: newCounted(), stop: make(chan struct{})}
-	t.done.Go(func() {
-		tick := time.NewTicker(flushEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-t.stop:
-				return
-			case <-tick.C:
-				if err := t.flush(context.Background()); err != nil {
-					log.Warn("the counts are not added yet", "error", err)
-				}
-			}
+	t := &tally{store: store, committer: committer, log: log, since: newBatch()}
+	t.stop = process.Every(flushEvery, func(ctx context.Context) {
+		if err := t.flush(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("the counts are not added yet", "error", err)
 		}
 	})
 	return t
@@ -152,8 +145,9 @@ func newTally(store *aggregate.Store, committer *aggregate.Committer, log *slog.
 
 // Close adds what is left.
 func (t *tally) Close(ctx context.Context) error {
-	close(t.stop)
-	t.done.Wait()
+	if err := t.stop(ctx); err != nil {
+		return err
+	}
 	if err := t.flush(ctx); err != nil { // what an earlier one could not add
 		return err
 	}
@@ -163,13 +157,13 @@ func (t *tally) Close(ctx context.Context) error {
 func (t *tally) happened(eventType string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.counts.events[counts(t.counts.events, eventType)]++
+	t.since.events[countedAs(t.since.events, eventType)]++
 }
 
 func (t *tally) replayed() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.counts.replayed++
+	t.since.replayed++
 }
 
 // flush adds what was counted. What it could not add it adds the next time, under
@@ -178,8 +172,8 @@ func (t *tally) flush(ctx context.Context) error {
 	t.flushing.Lock()
 	defer t.flushing.Unlock()
 	t.mu.Lock()
-	if t.flushed == nil && (len(t.counts.events) > 0 || t.counts.replayed > 0) {
-		t.flushed, t.counts = t.counts, newCounted()
+	if t.flushed == nil && (len(t.since.events) > 0 || t.since.replayed > 0) {
+		t.flushed, t.since = t.since, newBatch()
 	}
 	c := t.flushed
 	t.mu.Unlock()
@@ -204,24 +198,24 @@ func (t *tally) flush(ctx context.Context) error {
 	return nil
 }
 
-// stats are the counts so far: all that are stored, and this replica's own.
+// stats are the counts so far: all that are stored, and this replica's own, which are
+// looked at first: what is stored meanwhile is known by its id.
 func (t *tally) stats(ctx context.Context) (stats, error) {
-	t.flushing.Lock() // so that what is read here and what is counted here fit together
-	defer t.flushing.Unlock()
+	t.mu.Lock()
+	flushed, since := t.flushed, &batch{id: t.since.id, events: maps.Clone(t.since.events), replayed: t.since.replayed}
+	t.mu.Unlock()
 	docs, err := t.store.Load(ctx, statsKey)
 	if err != nil {
 		return stats{}, err
 	}
-	k, err := read[kept](docs[statsKey])
+	k, err := read[statsDocument](docs[statsKey])
 	if err != nil && !errors.Is(err, errNotFound) {
 		return stats{}, err
 	}
 	k.fill()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.flushed != nil {
-		k.add(t.flushed)
+	if flushed != nil {
+		k.add(flushed)
 	}
-	k.add(t.counts)
+	k.add(since)
 	return k.stats, nil
 }

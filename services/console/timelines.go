@@ -67,7 +67,7 @@ type generation struct {
 	moments
 }
 
-func historyKey(orderID string) string { return "timeline-" + orderID }
+func historyKey(orderID string) string { return "history-" + orderID }
 
 // happened adds m to every generation that p writes, and says whether it is new in
 // the one that is shown. A generation that is older than that is dropped in

@@ -31,13 +31,13 @@ func Setup(p *process.Process, c Config) error {
 	s := &server{
 		inventory: &inventory{store: store, committer: committer},
 		publisher: publisher,
-		dead:      pubsub.NewDeadLetters(source, publisher, p.Dapr, store, committer, p.Log),
+		dead:      pubsub.NewDeadLetters(source, publisher, p.Dapr, store, p.Log),
 		log:       p.Log,
 		now:       c.Now,
 	}
 	s.routes(p)
 	p.OnShutdown("publisher", func(context.Context) error { publisher.Close(); return nil })
-	p.OnShutdown("committer", func(context.Context) error { committer.Close(); return nil })
+	p.OnShutdown("committer", func(context.Context) error { committer.Close(); s.dead.Close(); return nil })
 	p.OnShutdown("dead letters", s.dead.Start())
 	return nil
 }

@@ -33,11 +33,11 @@ func Setup(p *process.Process, c Config) error {
 		stockAlerts:   c.stockAlerts,
 		log:           p.Log,
 	}
-	dead := pubsub.NewDeadLetters(source, publisher, p.Dapr, store, committer, p.Log)
+	dead := pubsub.NewDeadLetters(source, publisher, p.Dapr, store, p.Log)
 	s.routes(p, dead)
 	p.OnShutdown("publisher", func(context.Context) error { publisher.Close(); return nil })
 	p.OnShutdown("connections to the mail server", func(context.Context) error { mailer.close(); return nil })
-	p.OnShutdown("committer", func(context.Context) error { committer.Close(); return nil })
+	p.OnShutdown("committer", func(context.Context) error { committer.Close(); dead.Close(); return nil })
 	p.OnShutdown("dead letters", dead.Start())
 	return nil
 }

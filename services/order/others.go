@@ -66,7 +66,8 @@ func (o others) prices(ctx context.Context, products []string) (map[string]price
 }
 
 // effects asks inventory and notification what they have on record about
-// orders, at most maxAsked. One that neither has heard of is not in the answer.
+// orders, at most maxAsked. One that neither has heard of is not in the answer. If
+// only notification can't be asked, what inventory says is answered with the error.
 func (o others) effects(ctx context.Context, ids []string) (map[string]order.Effects, error) {
 	ctx, cancel := context.WithTimeout(ctx, effectsTimeout)
 	defer cancel()
@@ -80,6 +81,10 @@ func (o others) effects(ctx context.Context, ids []string) (map[string]order.Eff
 	if err := o.get(ctx, "inventory", "reservations", query, &held); err != nil {
 		return nil, err
 	}
+	effects := make(map[string]order.Effects, len(ids))
+	for _, r := range held.Reservations {
+		effects[r.OrderID] = order.Effects{Stock: r.Status != "RESERVED"}
+	}
 	var told struct {
 		Notifications []struct {
 			OrderID string `json:"orderId"`
@@ -87,11 +92,7 @@ func (o others) effects(ctx context.Context, ids []string) (map[string]order.Eff
 		} `json:"notifications"`
 	}
 	if err := o.get(ctx, "notification", "notifications", query, &told); err != nil {
-		return nil, err
-	}
-	effects := make(map[string]order.Effects, len(ids))
-	for _, r := range held.Reservations {
-		effects[r.OrderID] = order.Effects{Stock: r.Status != "RESERVED"}
+		return effects, err
 	}
 	for _, n := range told.Notifications {
 		e := effects[n.OrderID]

@@ -69,7 +69,7 @@ func New(p *process.Process, c Config) *Service {
 	s := &Service{
 		orders:   &orders{store: store, committer: committer, now: c.Now, archive: archive{dir: c.ArchiveDir}},
 		outbox:   newOutbox(publisher, p.Log),
-		dead:     pubsub.NewDeadLetters(source, publisher, p.Dapr, store, committer, p.Log),
+		dead:     pubsub.NewDeadLetters(source, publisher, p.Dapr, store, p.Log),
 		others:   others{client: p.Dapr},
 		pace:     &pace{perSecond: replayRate},
 		log:      p.Log,
@@ -86,7 +86,7 @@ func New(p *process.Process, c Config) *Service {
 	}
 	s.routes(p)
 	p.OnShutdown("publisher", func(context.Context) error { publisher.Close(); return nil })
-	p.OnShutdown("committer", func(context.Context) error { committer.Close(); return nil })
+	p.OnShutdown("committer", func(context.Context) error { committer.Close(); s.dead.Close(); return nil })
 	p.OnShutdown("outbox", s.outbox.wait)
 	return s
 }

@@ -9,6 +9,7 @@ import (
 
 	"orderflow/events"
 	"orderflow/internal/aggregate"
+	"orderflow/internal/process"
 	"orderflow/services/order/internal/order"
 )
 
@@ -56,49 +57,30 @@ const maxDoubled = 3
 // Any number of processes may run one: the document says who sweeps. Should two
 // do it at once, they tell the same events twice, which changes nothing.
 type sweeper struct {
-	orders   *orders
-	outbox   *outbox
+	orders *orders
+	outbox *outbox
+	// effects asks the others; with an error it may still say what inventory did.
 	effects  func(ctx context.Context, ids []string) (map[string]order.Effects, error)
 	owner    string // this process
 	patience order.Patience
 	maxOpen  int // with more orders open, the rest waits in the index, where it stands anyway
 	log      *slog.Logger
 
-	// unasked is when the others last could not be asked. Who was away has a queue to
-	// work off before anything can have had its effect; telling it all again at once
-	// would make the queue twice as long.
-	unasked time.Time
+	// A service that was away has a queue to work off before anything can have had its
+	// effect; telling it all again at once would make the queue twice as long. So, from
+	// back, when the others could be asked again, it is given the time.
+	away bool
+	back time.Time
 }
 
 // start sweeps again and again until the function that it answers is called, which
 // waits for the sweep that runs to be broken off.
 func (s *sweeper) start(every time.Duration) (stop func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		ticker := time.NewTicker(every)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
-					s.log.WarnContext(ctx, "sweep broken off", "error", err)
-				}
-			}
+	return process.Every(every, func(ctx context.Context) {
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "sweep broken off", "error", err)
 		}
-	}()
-	return func(stopping context.Context) error {
-		cancel()
-		select {
-		case <-ended:
-			return nil
-		case <-stopping.Done():
-			return stopping.Err()
-		}
-	}
+	})
 }
 
 // errNotMine: another process sweeps.
@@ -205,16 +187,16 @@ func (s *sweeper) examine(ctx context.Context, orders []open) ([]open, error) {
 	if err != nil {
 		return nil, err
 	}
-	effects, err := s.effects(ctx, ids)
-	if err != nil {
-		s.log.WarnContext(ctx, "the sweep can't ask what became of orders", "error", err)
-		effects, s.unasked = nil, s.orders.now()
+	effects, unknown := s.effects(ctx, ids)
+	if unknown != nil {
+		s.log.WarnContext(ctx, "the sweep can't ask what became of orders", "error", unknown)
 	}
+	s.heard(unknown == nil)
 	var still []open
 	var told []int // of still
 	var tell []events.Event
 	for i, o := range orders {
-		stays, last, err := s.advance(ctx, &o, docs[keys[i]], effects)
+		stays, last, err := s.advance(ctx, &o, docs[keys[i]], effects, unknown == nil)
 		if err != nil { // of this order: the others are not to wait for it
 			s.log.ErrorContext(ctx, "the sweep can't advance an order", "order_id", o.ID, "error", err)
 		}
@@ -236,9 +218,20 @@ func (s *sweeper) examine(ctx context.Context, orders []open) ([]open, error) {
 	return still, nil
 }
 
+// heard says whether all others could be asked. One that comes and goes does not have
+// everything held back each time.
+func (s *sweeper) heard(all bool) {
+	now := s.orders.now()
+	if all && s.away && now.Sub(s.back) >= s.patience.Effect<<maxDoubled {
+		s.back = now
+	}
+	s.away = !all
+}
+
 // advance takes the next step about one order, and says whether it stays open and
-// which event is to be told again, if one is.
-func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Document, effects map[string]order.Effects) (stays bool, tell *events.Event, err error) {
+// which event is to be told again, if one is. Unless all is true, of the effects only
+// those on stock are known, or none.
+func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Document, effects map[string]order.Effects, all bool) (stays bool, tell *events.Event, err error) {
 	history, err := historyOf(doc, entry.ID)
 	if errors.Is(err, errArchived) {
 		return false, nil, nil // it was settled before
@@ -254,7 +247,7 @@ func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Docume
 		return true, nil, err
 	}
 	var known *order.Effects
-	if effects != nil {
+	if effects != nil && (all || !o.Status.Final()) {
 		e := effects[entry.ID]
 		known = &e
 	}
@@ -265,12 +258,8 @@ func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Docume
 	patience.Effect <<= min(entry.Times, maxDoubled)
 	last := history[len(history)-1]
 	told := entry.Told
-	if told.Before(o.UpdatedAt) {
-		told = o.UpdatedAt
-	}
-	// But nobody who fails to answer now and then holds an event back for ever.
-	if told.Before(s.unasked) && s.orders.now().Sub(told) < s.patience.Effect<<maxDoubled {
-		told = s.unasked
+	if s.orders.now().Sub(s.back) < s.patience.Effect && told.Before(s.back) {
+		told = s.back
 	}
 	switch o.Next(known, told, s.orders.now(), patience) {
 	case order.Settled:

@@ -138,7 +138,7 @@ func TestSweepTellsUntilTheEffectsAreThere(t *testing.T) {
 func TestSweepTimesOrdersOut(t *testing.T) {
 	b, s := startSweep(t, daprtest.RedisLike)
 	id := b.place()
-	b.asking = errors.New("inventory is down")
+	b.asking, b.effects = errors.New("inventory is down"), nil
 	b.now = b.now.Add(time.Minute)
 	b.want(b.sweep(s)) // it may have the event waiting: telling it again would only pile up
 	b.now = b.now.Add(9 * time.Minute)
@@ -256,33 +256,49 @@ func TestSweepPassesADamagedOrder(t *testing.T) {
 	}
 }
 
-// Who was away gets the time to work off what waits for him before it is told
-// again; but who fails again and again holds nothing back for long.
+// A service that was away, for however long, gets the time to work off what waits
+// for it before it is told again; one that comes and goes holds nothing back for long.
 func TestSweepGivesTimeAfterAnOutage(t *testing.T) {
-	b, s := startSweep(t, daprtest.RedisLike)
-	id := b.place()
-	b.asking = errors.New("inventory is away")
-	for range 6 {
-		b.now = b.now.Add(2 * time.Second)
+	for _, outage := range []time.Duration{12 * time.Second, 5 * time.Minute} {
+		b, s := startSweep(t, daprtest.RedisLike)
+		b.effects = nil
+		id := b.place()
+		b.asking = errors.New("inventory is away")
+		for end := b.now.Add(outage); b.now.Before(end); b.now = b.now.Add(2 * time.Second) {
+			b.want(b.sweep(s))
+		}
+		b.asking, b.effects = nil, map[string]order.Effects{}
 		b.want(b.sweep(s))
-	}
-	b.asking = nil
-	b.now = b.now.Add(7 * time.Second)
-	b.want(b.sweep(s))
-	b.now = b.now.Add(time.Second)
-	b.want(b.sweep(s), id+":1:ORDER_CREATED")
+		b.now = b.now.Add(7 * time.Second)
+		b.want(b.sweep(s))
+		b.now = b.now.Add(time.Second)
+		b.want(b.sweep(s), id+":1:ORDER_CREATED")
 
-	other := b.place()
-	var told []string
-	for range 20 { // every other time nobody answers
-		b.asking = errors.New("notification is away")
-		b.now = b.now.Add(2 * time.Second)
-		b.want(b.sweep(s))
-		b.asking = nil
-		b.now = b.now.Add(2 * time.Second)
-		told = append(told, b.sweep(s)...)
+		other := b.place()
+		var told []string
+		for range 10 { // every other time nobody answers
+			b.asking, b.effects = errors.New("inventory is away"), nil
+			b.now = b.now.Add(2 * time.Second)
+			b.want(b.sweep(s))
+			b.asking, b.effects = nil, map[string]order.Effects{}
+			b.now = b.now.Add(2 * time.Second)
+			told = append(told, b.sweep(s)...)
+		}
+		if !slices.Contains(told, other+":1:ORDER_CREATED") {
+			t.Errorf("told %v, want %s among them", told, other)
+		}
 	}
-	if !slices.Contains(told, other+":1:ORDER_CREATED") {
-		t.Errorf("told %v, want %s among them", told, other)
+}
+
+// With notification away, an order that inventory has not answered is told again all
+// the same; one that has ended is not, since nobody knows whether it need be.
+func TestSweepNeedsOnlyInventoryForWhatIsPending(t *testing.T) {
+	b, s := startSweep(t, daprtest.SQLLike)
+	pending, ended := b.place(), b.place()
+	if _, _, err := b.orders.Change(t.Context(), ended, order.Order.Reserved); err != nil {
+		t.Fatal(err)
 	}
+	b.asking = errors.New("notification is away")
+	b.now = b.now.Add(8 * time.Second)
+	b.want(b.sweep(s), pending+":1:ORDER_CREATED")
 }

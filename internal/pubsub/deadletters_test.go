@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,10 +22,9 @@ import (
 // deadLetters are those of the service "tester".
 func deadLetters(t *testing.T, s *daprtest.Sidecar, p *Publisher, log *slog.Logger) *DeadLetters {
 	t.Helper()
-	store := aggregate.NewStore(p.client, "statestore")
-	committer := aggregate.NewCommitter(store)
-	t.Cleanup(committer.Close)
-	return NewDeadLetters("tester", p, p.client, store, committer, log)
+	d := NewDeadLetters("tester", p, p.client, aggregate.NewStore(p.client, "statestore"), log)
+	t.Cleanup(d.Close)
+	return d
 }
 
 // desk is dead letters on a clock of the test's, and the console that is asked
@@ -163,6 +163,117 @@ func TestLettersThatWaitAreBounded(t *testing.T) {
 	}
 	if d.waiting() != maxKept || d.Keys() != keys || len(again) != maxKept {
 		t.Errorf("%d wait, %d keys, %d published once more", d.waiting(), d.Keys(), len(again))
+	}
+}
+
+// What console has is not kept here any longer: it may hold a customer's address.
+func TestConfirmedLettersAreErased(t *testing.T) {
+	d := newDesk(t)
+	d.giveUp("the customer", 0)
+	d.giveUp("another", 0)
+	d.has[letters(t, d.Sidecar)[0].LetterID] = 0
+	d.later(time.Minute)
+	if first := string(d.State(placeKey(0))); first != "{}" || d.waiting() != 1 || !strings.Contains(string(d.State(placeKey(1))), "DEAD_LETTER") {
+		t.Errorf("%d wait; of the confirmed one there is left: %s", d.waiting(), first)
+	}
+}
+
+// A place belongs to a letter before it holds it; a letter that its place does not
+// hold was never acknowledged, and comes again.
+func TestLetterThatWasNotWrittenIsForgotten(t *testing.T) {
+	d := newDesk(t)
+	d.Fail(func(call string) error {
+		if call == "save "+placeKey(0) {
+			return status.Error(codes.Unavailable, "away")
+		}
+		return nil
+	})
+	l := letter("tester", events.TopicOrders, []byte("a"), events.Event{}, events.CauseUndecodable, "no", failures{attempts: 1, first: d.clock}, d.clock)
+	if err := d.give(t.Context(), l); !errors.Is(err, aggregate.ErrNotCommitted) || d.waiting() != 1 || len(d.Published()) != 0 {
+		t.Fatalf("%v, %d wait, %d published", err, d.waiting(), len(d.Published()))
+	}
+	d.Fail(nil)
+	d.giveUp("a", 0) // it comes again, in time
+	d.later(time.Minute)
+	if d.waiting() != 1 || len(d.Published()) != 2 {
+		t.Errorf("%d wait, %d published", d.waiting(), len(d.Published()))
+	}
+	d.Fail(func(call string) error {
+		if call == "save "+placeKey(1) {
+			return status.Error(codes.Unavailable, "away")
+		}
+		return nil
+	})
+	l.LetterID = "tester-other"
+	if err := d.give(t.Context(), l); err == nil || d.waiting() != 2 {
+		t.Fatalf("%v, %d wait", err, d.waiting())
+	}
+	d.Fail(nil)
+	d.later(time.Minute)
+	if d.waiting() != 1 {
+		t.Errorf("%d wait, one of which is nowhere", d.waiting())
+	}
+}
+
+// One that the broker never takes, being too large for it, say, holds none of the
+// others back, and comes more and more rarely itself.
+func TestLetterThatCannotBePublishedHoldsNobodyBack(t *testing.T) {
+	d := newDesk(t)
+	d.Fail(func(call string) error {
+		if call == "PublishEvent" {
+			return status.Error(codes.Internal, "too large")
+		}
+		return nil
+	})
+	d.giveUp("large", 0) // is kept, so its event need not come again
+	d.Fail(nil)
+	for i := range maxConfirmed {
+		d.giveUp(fmt.Sprint(i), 0)
+	}
+	for _, l := range letters(t, d.Sidecar) {
+		d.has[l.LetterID] = 0
+	}
+	d.Fail(func(call string) error {
+		if call == "PublishEvent" {
+			return status.Error(codes.Internal, "too large")
+		}
+		return nil
+	})
+	d.clock = d.clock.Add(time.Minute)
+	if err := d.confirm(t.Context()); err == nil || d.waiting() != 1 {
+		t.Errorf("%v, %d wait, want the large one", err, d.waiting())
+	}
+	d.clock = d.clock.Add(confirmAfter)
+	if err := d.confirm(t.Context()); err != nil {
+		t.Errorf("it is tried again at once: %v", err)
+	}
+}
+
+// Two replicas give letters up at the same time: each has a place of its own.
+func TestReplicasKeepTheirLettersApart(t *testing.T) {
+	one := newDesk(t)
+	two := deadLetters(t, one.Sidecar, one.publisher, slog.New(slog.DiscardHandler))
+	var all sync.WaitGroup
+	const each = 40
+	for i := range each {
+		for r, d := range []*DeadLetters{one.DeadLetters, two} {
+			l := letter("tester", events.TopicOrders, fmt.Appendf(nil, "%d %d", r, i), events.Event{}, events.CauseUndecodable, "no", failures{attempts: 1, first: one.clock}, one.clock)
+			all.Go(func() {
+				if err := d.give(t.Context(), l); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	before := len(one.Published())
+	one.later(time.Hour)
+	again := map[string]bool{}
+	for _, e := range one.Published()[before:] {
+		again[e.ID] = true
+	}
+	if one.waiting() != 2*each || len(again) != 2*each {
+		t.Errorf("%d wait, %d were published again, want %d", one.waiting(), len(again), 2*each)
 	}
 }
 

@@ -15,12 +15,13 @@ import (
 
 	"orderflow/events"
 	"orderflow/internal/aggregate"
+	"orderflow/internal/process"
 )
 
 // State keys of a service's dead letters:
 //
-//	deadletters         which letters console has not confirmed yet
-//	deadletter-{n}      place n, the letter that waits there, or one that did
+//	deadletters         which letters console has not confirmed yet, and in which places they lie
+//	deadletter-{n}      place n: a letter, or nothing once console has it
 const keptKey = "deadletters"
 
 func placeKey(n int) string { return "deadletter-" + strconv.Itoa(n) }
@@ -29,8 +30,9 @@ const (
 	// maxKept bounds the letters that wait for console's word. Beyond that the
 	// broker's word has to do, so that a flood of poison stops nobody.
 	maxKept = 256
-	// maxConfirmed bounds the letters that console is asked about at once.
-	maxConfirmed = 100
+	// maxConfirmed bounds the letters that are asked about, and held in memory, at
+	// once: one may have most of a megabyte. Console takes up to a hundred ids.
+	maxConfirmed = 16
 	// confirmAfter is how long console has to take a letter before it is published
 	// once more; the pause doubles each time, maxDoubled times.
 	confirmAfter = 10 * time.Second
@@ -49,16 +51,29 @@ type DeadLetters struct {
 	publisher *Publisher
 	client    dapr.Client
 	store     *aggregate.Store
-	committer *aggregate.Committer
+	committer *aggregate.Committer // of its own: poison, which may be large, is not to hold up what is sound
 	log       *slog.Logger
 	now       func() time.Time
 }
 
-// NewDeadLetters are those of the service; publisher must publish to
-// events.TopicDeadLetters. Start has them published until console has them.
-func NewDeadLetters(service string, publisher *Publisher, client dapr.Client, store *aggregate.Store, committer *aggregate.Committer, log *slog.Logger) *DeadLetters {
-	return &DeadLetters{service: service, publisher: publisher, client: client, store: store, committer: committer, log: log, now: time.Now}
+// NewDeadLetters are those of the service, with publisher, which must publish to
+// events.TopicDeadLetters, and store. Close ends them.
+func NewDeadLetters(service string, publisher *Publisher, client dapr.Client, store *aggregate.Store, log *slog.Logger) *DeadLetters {
+	return &DeadLetters{service: service, publisher: publisher, client: client, store: store, committer: aggregate.NewCommitter(store), log: log, now: time.Now}
 }
+
+// Start has letters published until console has them, until the function that it
+// answers is called.
+func (d *DeadLetters) Start() (stop func(context.Context) error) {
+	return process.Every(confirmEvery, func(ctx context.Context) {
+		if err := d.confirm(ctx); err != nil && ctx.Err() == nil {
+			d.log.WarnContext(ctx, "dead letters wait for console", "error", err)
+		}
+	})
+}
+
+// Close waits until the letters that were given are kept, and takes no more.
+func (d *DeadLetters) Close() { d.committer.Close() }
 
 // kept is the document of the letters that wait for console's word.
 type kept struct {
@@ -68,13 +83,19 @@ type kept struct {
 // waiting is a letter that waits.
 type waiting struct {
 	Place    int       `json:"place"`
+	EventID  string    `json:"eventId"` // of the letter's own event
 	LetterID string    `json:"letterId"`
 	Redrives int       `json:"redrives"`
 	Told     time.Time `json:"told"`            // when it was last published
 	Times    int       `json:"times,omitempty"` // how often again
 }
 
-func (w waiting) is(o waiting) bool { return w.LetterID == o.LetterID && w.Redrives == o.Redrives }
+// place is the document of a place.
+type place struct {
+	Event *events.Event `json:"event,omitempty"`
+}
+
+func (w waiting) is(o waiting) bool { return w.EventID == o.EventID }
 
 func (w waiting) due(now time.Time) bool {
 	return now.Sub(w.Told) >= confirmAfter<<min(w.Times, maxDoubled)
@@ -88,16 +109,23 @@ func (d *DeadLetters) give(ctx context.Context, l events.DeadLetter) error {
 		return err
 	}
 	e = Traced(ctx, e)
-	if err := d.keep(ctx, l, e); err != nil {
+	isKept, err := d.keep(ctx, l, e)
+	if err != nil {
 		return err
 	}
-	return d.publisher.Publish(ctx, e)
+	err = d.publisher.Publish(ctx, e)
+	if err != nil && isKept {
+		d.log.WarnContext(ctx, "dead letter left to be published later", "letter_id", l.LetterID, "error", err)
+		return nil
+	}
+	return err
 }
 
-func (d *DeadLetters) keep(ctx context.Context, l events.DeadLetter, e events.Event) error {
-	w := waiting{LetterID: l.LetterID, Redrives: l.Redrives, Told: d.now().UTC()}
-	full := false
-	err := d.committer.Do(ctx, []string{keptKey}, func(tx *aggregate.Tx) error {
+// keep writes the letter into a place, which the list gives to it first: so no
+// two replicas write into one. It answers false if too many wait already.
+func (d *DeadLetters) keep(ctx context.Context, l events.DeadLetter, e events.Event) (isKept bool, err error) {
+	w := waiting{EventID: e.ID, LetterID: l.LetterID, Redrives: l.Redrives, Told: d.now().UTC()}
+	err = d.committer.Do(ctx, []string{keptKey}, func(tx *aggregate.Tx) error {
 		list, err := aggregate.Get[kept](tx, keptKey)
 		if err != nil {
 			return err
@@ -105,22 +133,22 @@ func (d *DeadLetters) keep(ctx context.Context, l events.DeadLetter, e events.Ev
 		if list == nil {
 			list = &kept{}
 		}
-		if slices.ContainsFunc(list.Letters, w.is) {
+		i := slices.IndexFunc(list.Letters, w.is)
+		if isKept = i >= 0 || len(list.Letters) < maxKept; !isKept {
 			return nil
 		}
-		if full = len(list.Letters) >= maxKept; full {
-			return nil
+		if i < 0 {
+			i, w.Place = len(list.Letters), list.free()
+			list.Letters = append(list.Letters, w)
+			tx.Put(keptKey, list)
 		}
-		w.Place = list.free()
-		list.Letters = append(list.Letters, w)
-		tx.PutBefore(placeKey(w.Place), &e)
-		tx.Put(keptKey, list)
+		tx.PutAfter(placeKey(list.Letters[i].Place), &place{&e}) // also if an earlier try did not get so far
 		return nil
 	})
-	if full && err == nil {
+	if err == nil && !isKept {
 		d.log.WarnContext(ctx, "dead letter rests on the broker's word: too many wait for console", "letter_id", l.LetterID)
 	}
-	return err
+	return isKept, err
 }
 
 // free is the first place that no letter waits at.
@@ -136,40 +164,10 @@ func (k *kept) free() int {
 	return n
 }
 
-// Start has letters published until console has them, until the function that it
-// answers is called.
-func (d *DeadLetters) Start() (stop func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		ticker := time.NewTicker(confirmEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-				if err := d.confirm(ctx); err != nil && ctx.Err() == nil {
-					d.log.WarnContext(ctx, "dead letters wait for console", "error", err)
-				}
-			}
-		}
-	}()
-	return func(stopping context.Context) error {
-		cancel()
-		select {
-		case <-ended:
-			return nil
-		case <-stopping.Done():
-			return stopping.Err()
-		}
-	}
-}
-
 // confirm asks console about the letters that are due, forgets those that it has
 // and publishes the others once more. Several replicas may do it at once: a letter
-// that comes twice is one letter.
+// that comes twice is one letter. One that can't be published keeps none of the
+// others waiting.
 func (d *DeadLetters) confirm(ctx context.Context) error {
 	docs, err := d.store.Load(ctx, keptKey)
 	if err != nil {
@@ -181,29 +179,46 @@ func (d *DeadLetters) confirm(ctx context.Context) error {
 	}
 	now := d.now()
 	due := slices.DeleteFunc(list.Letters, func(w waiting) bool { return !w.due(now) })
+	var errs []error
 	for chunk := range slices.Chunk(due, maxConfirmed) {
-		if err := d.confirmSome(ctx, chunk); err != nil {
-			return err
+		if ctx.Err() != nil {
+			break
 		}
+		errs = append(errs, d.confirmSome(ctx, chunk))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 func (d *DeadLetters) confirmSome(ctx context.Context, due []waiting) error {
 	returned, failure := d.known(ctx, due)
-	var again []waiting
+	errs := []error{failure}
+	var again, done []waiting
 	for _, w := range due {
-		if r, known := returned[w.LetterID]; !known || r < w.Redrives {
-			again = append(again, w)
+		if r, known := returned[w.LetterID]; known && r >= w.Redrives {
+			done = append(done, w)
+			continue
 		}
-	}
-	if len(again) > 0 {
-		if err := d.publishAgain(ctx, again); err != nil {
-			return errors.Join(failure, err)
+		there, err := d.publishAgain(ctx, w)
+		if errs = append(errs, err); err == nil && !there {
+			// Whoever gave it did not come so far, and so its event was not acknowledged: it
+			// comes again.
+			done = append(done, w)
+			continue
 		}
+		again = append(again, w)
 	}
+	return errors.Join(append(errs, d.note(ctx, again, done))...)
+}
+
+// note writes which letters were published again, or could not be, and forgets those
+// that are done.
+func (d *DeadLetters) note(ctx context.Context, again, done []waiting) error {
 	at := d.now().UTC()
-	err := d.committer.Do(ctx, []string{keptKey}, func(tx *aggregate.Tx) error {
+	keys := []string{keptKey}
+	for _, w := range done {
+		keys = append(keys, placeKey(w.Place))
+	}
+	return d.committer.Do(ctx, keys, func(tx *aggregate.Tx) error {
 		list, err := aggregate.Get[kept](tx, keptKey)
 		if err != nil || list == nil {
 			return err
@@ -215,7 +230,9 @@ func (d *DeadLetters) confirmSome(ctx context.Context, due []waiting) error {
 				if !w.Told.Equal(at) { // else it was counted by an earlier try of the same commit
 					w.Told, w.Times = at, w.Times+1
 				}
-			case slices.ContainsFunc(due, w.is):
+			case slices.ContainsFunc(done, w.is):
+				// What it holds of a customer is not kept for longer than it must be.
+				tx.PutAfter(placeKey(w.Place), &place{})
 				continue
 			}
 			left = append(left, w)
@@ -224,7 +241,6 @@ func (d *DeadLetters) confirmSome(ctx context.Context, due []waiting) error {
 		tx.Put(keptKey, list)
 		return nil
 	})
-	return errors.Join(failure, err)
 }
 
 // known asks console for the letters, and answers how many redrives each has come
@@ -256,24 +272,19 @@ func (d *DeadLetters) known(ctx context.Context, letters []waiting) (map[string]
 	return returned, nil
 }
 
-func (d *DeadLetters) publishAgain(ctx context.Context, letters []waiting) error {
-	keys := make([]string, len(letters))
-	for i, w := range letters {
-		keys[i] = placeKey(w.Place)
-	}
-	docs, err := d.store.Load(ctx, keys...)
+// publishAgain publishes the letter once more, and says whether its place holds it.
+func (d *DeadLetters) publishAgain(ctx context.Context, w waiting) (there bool, err error) {
+	key := placeKey(w.Place)
+	docs, err := d.store.Load(ctx, key)
 	if err != nil {
-		return err
+		return false, err
 	}
-	var evs []events.Event
-	for i, w := range letters {
-		e, err := aggregate.Value[events.Event](docs[keys[i]])
-		if err != nil {
-			return err
-		}
-		if e != nil && e.Subject == w.LetterID { // else the place is another's by now
-			evs = append(evs, *e)
-		}
+	p, err := aggregate.Value[place](docs[key])
+	if err != nil {
+		return false, err
 	}
-	return d.publisher.Publish(ctx, evs...)
+	if p == nil || p.Event == nil || p.Event.ID != w.EventID {
+		return false, nil
+	}
+	return true, d.publisher.Publish(ctx, *p.Event)
 }

@@ -2,8 +2,10 @@ package pubsub
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -143,26 +145,52 @@ func TestTransientTroubleIsNeverGivenUp(t *testing.T) {
 	}
 }
 
-func TestEventIsKeptUntilItsLetterIsPublished(t *testing.T) {
+// The event is given up when its letter is in the store, or, where too many wait
+// there, when the broker has it.
+func TestEventIsKeptUntilItsLetterIs(t *testing.T) {
 	h, log, sidecar := subscriber(t, nil)
-	sidecar.Fail(func(call string) error {
-		if call == "PublishEvent" {
-			return status.Error(codes.Unavailable, "the broker is away")
-		}
-		return nil
-	})
-	for range 2 * maxAttempts {
-		if v := deliver(t, h, events.TopicOrders, "{", nil); v != "RETRY" {
-			t.Fatal(v)
+	away := func(calls ...string) {
+		sidecar.Fail(func(call string) error {
+			if slices.Contains(calls, call) {
+				return status.Error(codes.Unavailable, call+" is away")
+			}
+			return nil
+		})
+	}
+	expect := func(want string, published int) {
+		t.Helper()
+		if v := deliver(t, h, events.TopicOrders, "{", nil); v != want || len(letters(t, sidecar)) != published {
+			t.Errorf("%s with %d letters, want %s with %d", v, len(letters(t, sidecar)), want, published)
 		}
 	}
-	if !strings.Contains(log.String(), "the broker is away") {
+	away("GetState")
+	expect("RETRY", 0)
+	if !strings.Contains(log.String(), "GetState is away") {
 		t.Errorf("the log does not say why: %s", log)
 	}
-	sidecar.Fail(nil)
-	if v := deliver(t, h, events.TopicOrders, "{", nil); v != "SUCCESS" || len(letters(t, sidecar)) != 1 {
-		t.Errorf("%s, %d letters", v, len(letters(t, sidecar)))
+	away("PublishEvent")
+	for range 2 * maxAttempts {
+		expect("SUCCESS", 0)
 	}
+	if !strings.Contains(log.String(), "PublishEvent is away") || !strings.Contains(string(sidecar.State(placeKey(0))), "DEAD_LETTER") {
+		t.Errorf("the letter is not kept, or the log does not say why: %s", log)
+	}
+	away()
+	expect("SUCCESS", 1)
+
+	full := kept{Letters: make([]waiting, maxKept)}
+	for i := range full.Letters {
+		full.Letters[i] = waiting{Place: i, EventID: fmt.Sprint(i)}
+	}
+	document, err := json.Marshal(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sidecar.SetState(keptKey, string(document))
+	away("PublishEvent")
+	expect("RETRY", 1)
+	away()
+	expect("SUCCESS", 2)
 }
 
 // The letter is the event's and the service's, whatever became of the event since.
