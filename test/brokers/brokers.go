@@ -394,21 +394,17 @@ func (s *Server) run(program string, args ...string) error {
 }
 
 // outputOf runs a program of the server's to its end, and is what it wrote to its
-// standard output.
+// standard output. It is killed when ctx ends.
 func outputOf(ctx context.Context, s *Server, cmd *exec.Cmd) ([]byte, error) {
+	bounded := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
 	var complaints bytes.Buffer
-	cmd.Dir, cmd.Stderr = s.dir, &complaints
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	bounded.Env, bounded.Dir, bounded.Stderr = cmd.Env, s.dir, &complaints
+	bounded.WaitDelay = time.Second // for what it leaves behind
+	bounded.SysProcAttr = &syscall.SysProcAttr{}
 	if uid, gid, ok := s.user(); ok {
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		bounded.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
-	stop := context.AfterFunc(ctx, func() {
-		if cmd.Process != nil {
-			_ = cmd.Process.Kill() // fails only if it has ended
-		}
-	})
-	defer stop()
-	out, err := cmd.Output()
+	out, err := bounded.Output()
 	if err != nil {
 		return out, fmt.Errorf("%s: %w\n%s%s", filepath.Base(cmd.Path), errors.Join(ctx.Err(), err), out, complaints.Bytes())
 	}

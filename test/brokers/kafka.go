@@ -8,6 +8,8 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 )
 
 // kafka is Apache Kafka as it is released, one node that is broker and controller.
@@ -58,12 +60,46 @@ log.segment.bytes=16777216
 	backlog: func(ctx context.Context, s *Server) (string, error) {
 		cmd := exec.Command("java", kafkaArgs("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", "--bootstrap-server", s.Address(), "--all-groups", "--describe")...)
 		out, err := outputOf(ctx, s, cmd)
-		return backlog(out, 0, 5), err // GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG ...
+		if err != nil {
+			return "", err
+		}
+		return kafkaBacklog(string(out))
 	},
 	answers: kafkaAnswers,
 	env: func(_ *Server, address string) []string {
 		return []string{"KAFKA_BROKERS=" + address, "KAFKA_AUTH_TYPE=none", "KAFKA_SASL_MECHANISM=", "KAFKA_SASL_USERNAME=", "KAFKA_SASL_PASSWORD="}
 	},
+}
+
+// kafkaBacklog reads what Kafka's own tool says of all groups:
+//
+//	GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG ...
+//
+// where a partition of which nothing was acknowledged yet has "-" for the first and
+// the last of these numbers.
+func kafkaBacklog(table string) (string, error) {
+	waiting, partitions := []string{}, 0
+	for line := range strings.Lines(table) {
+		columns := strings.Fields(line)
+		if len(columns) < 6 {
+			continue
+		}
+		if _, err := strconv.Atoi(columns[2]); err != nil {
+			continue // a heading
+		}
+		partitions++
+		lag := columns[5]
+		if columns[3] == "-" {
+			lag = columns[4]
+		}
+		if lag != "0" {
+			waiting = append(waiting, fmt.Sprintf("%s of %s, partition %s: %s", columns[1], columns[0], columns[2], lag))
+		}
+	}
+	if partitions == 0 {
+		return "", fmt.Errorf("Kafka names no partition that anybody reads:\n%s", table)
+	}
+	return strings.Join(waiting, "; "), nil
 }
 
 func kafkaArgs(class string, args ...string) []string {

@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -40,16 +41,17 @@ func (s *shop) crowd(t *testing.T) {
 // without, and has it started again.
 func (s *shop) restarts(t *testing.T) {
 	for _, service := range []string{"order", "inventory", "notification"} {
-		for name, trouble := range map[string]struct {
+		for _, trouble := range []struct {
+			name  string
 			sig   syscall.Signal
 			names []string
 		}{
-			"killed":              {syscall.SIGKILL, []string{service}},
-			"killed with sidecar": {syscall.SIGKILL, []string{service, system.SidecarOf(service)}},
-			"ended":               {syscall.SIGTERM, []string{service}},
+			{"killed", syscall.SIGKILL, []string{service}},
+			{"killed with sidecar", syscall.SIGKILL, []string{service, system.SidecarOf(service)}},
+			{"ended", syscall.SIGTERM, []string{service}},
 		} {
-			t.Run(service+" "+name, func(t *testing.T) {
-				s.midflight(t, service+"-"+name, func() error {
+			t.Run(service+" "+trouble.name, func(t *testing.T) {
+				s.midflight(t, service+"-"+trouble.name, func() error {
 					return s.Restart(t.Context(), trouble.sig, time.Second, trouble.names...)
 				})
 			})
@@ -63,25 +65,30 @@ func (s *shop) brokerRestarts(t *testing.T) {
 	s.midflight(t, "broker", func() error { return s.RestartBroker(t.Context(), time.Second) })
 }
 
-// midflight brings trouble about while orders are placed, and wants all of them,
-// and others after them, to come to their end.
+// midflight brings trouble about when a third of the orders are placed, and wants all
+// of them, and others after them, to come to their end.
 func (s *shop) midflight(t *testing.T, name string, trouble func() error) {
 	t.Helper()
-	id := s.Shelve(t, "midflight-"+url.PathEscape(name), 100, 1000)
-	p := func(int) system.Placement { return s.Placement(system.Item(id, 1)) }
-	over := make(chan error, 1)
-	go func() {
-		select {
-		case <-time.After(300 * time.Millisecond):
-		case <-t.Context().Done():
+	const orders = 150
+	id := s.Shelve(t, "midflight-"+strings.ReplaceAll(name, " ", "-"), 100, 1000)
+	begun, over := make(chan struct{}), make(chan error, 1)
+	var placing atomic.Int32
+	p := func(int) system.Placement {
+		if placing.Add(1) == orders/3 {
+			close(begun)
 		}
+		return s.Placement(system.Item(id, 1))
+	}
+	go func() {
+		<-begun
 		over <- trouble()
 	}()
-	placed := s.burst(t, name, 8, 150, p)
+	placed := s.burst(t, name, 8, orders, p)
 	if err := <-over; err != nil {
 		t.Fatalf("the trouble could not be brought about: %v", err)
 	}
-	s.settled(t, append(placed, s.burst(t, name+"-after", 8, 16, p)...))
+	after := s.burst(t, name+"-after", 8, 16, func(int) system.Placement { return s.Placement(system.Item(id, 1)) })
+	s.settled(t, append(placed, after...))
 }
 
 // burst places orders, and returns their ids when each was accepted.
@@ -112,15 +119,20 @@ func (s *shop) burst(t *testing.T, name string, clients, orders int, p func(i in
 	return ids
 }
 
-// settled waits until each of the orders has ended and its customer was told.
+// settled waits until each of the orders has ended and its customer was told, for as
+// long as there are fewer and fewer of which that is not so.
 func (s *shop) settled(t *testing.T, ids []string) {
 	t.Helper()
-	open := ids
-	system.Eventually(t, fmt.Sprintf("%d orders have ended and were told of", len(ids)), func() (bool, string) {
-		var err error
-		open, err = s.Untold(t.Context(), open)
-		return err == nil && len(open) == 0, fmt.Sprintf("%d have not (%v)", len(open), err)
-	})
+	for open := ids; len(open) > 0; {
+		before := len(open)
+		system.Eventually(t, fmt.Sprintf("of %d orders that have not ended or were not told of there are fewer", before), func() (bool, string) {
+			left, err := s.Untold(t.Context(), open)
+			if err == nil {
+				open = left
+			}
+			return len(open) < before, fmt.Sprintf("as many (%v)", err)
+		})
+	}
 }
 
 // comesLate has a subscriber, with its sidecar, come into the world only after

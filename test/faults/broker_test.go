@@ -123,6 +123,7 @@ func (b *onNATS) mark(ctx context.Context) error {
 func (b *onNATS) again(ctx context.Context, _ *trial) error {
 	ctx, cancel := context.WithTimeout(ctx, brokerTimeout)
 	defer cancel()
+	var sent []jetstream.PubAckFuture
 	for _, topic := range []string{events.TopicOrders, events.TopicInventory} {
 		stream, err := b.js.Stream(ctx, topic)
 		if err != nil {
@@ -133,17 +134,23 @@ func (b *onNATS) again(ctx context.Context, _ *trial) error {
 			if err != nil {
 				return err
 			}
-			if _, err := b.js.PublishAsync(topic, m.Data); err != nil {
+			again, err := b.js.PublishAsync(topic, m.Data)
+			if err != nil {
 				return err
 			}
+			sent = append(sent, again)
 		}
 	}
-	select {
-	case <-b.js.PublishAsyncComplete():
-		return nil
-	case <-ctx.Done():
-		return errors.Join(errors.New("the broker does not take all"), ctx.Err())
+	for _, again := range sent {
+		select {
+		case <-again.Ok():
+		case err := <-again.Err():
+			return err
+		case <-ctx.Done():
+			return errors.Join(errors.New("the broker does not take all"), ctx.Err())
+		}
 	}
+	return nil
 }
 
 func (b *onNATS) pending(ctx context.Context) (string, error) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"orderflow/events"
 	"orderflow/test/system"
 )
 
@@ -71,16 +72,21 @@ func (t *trial) run(tb testing.TB, f fault, row *result) (complaints []string) {
 	if err != nil {
 		complaints = append(complaints, fmt.Sprintf("can't be counted: %v", err))
 	}
-	row.take(len(t.placed), c, recovery)
+	if len(t.placed) == 0 {
+		complaints = append(complaints, "no order was placed")
+	}
+	row.Trials++
+	row.Recovery = append(row.Recovery, recovery.Seconds())
 	return append(complaints, c.complaints...)
 }
 
 // counts are what is there after a trial.
 type counts struct {
 	completed, cancelled int
-	lost                 int // accepted, and not there or without an end
+	rejected             int // of those cancelled: for want of stock
+	lost                 int // accepted, and not there, without an end, or not told of
 	oversold             int // units shipped beyond those received
-	duplicated           int // orders, ends or notification records too many
+	duplicated           int // orders, ends, notification records or e-mails' ids too many
 	complaints           []string
 }
 
@@ -92,6 +98,7 @@ func (c *counts) complain(format string, args ...any) {
 func (t *trial) count(ctx context.Context) (c counts, err error) {
 	shipped := map[string]int64{}
 	known := map[string]bool{}
+	ended := map[string]string{} // the status of each, by id
 	var ids []string
 	for key, p := range t.placed {
 		known[p.id] = true
@@ -117,7 +124,11 @@ func (t *trial) count(ctx context.Context) (c counts, err error) {
 			}
 		default:
 			c.cancelled++
+			if o.Reason == events.ReasonRejected {
+				c.rejected++
+			}
 		}
+		ended[p.id] = o.Status
 		if o.Version != 2 {
 			c.duplicated++
 			c.complain("order %s has %d events, want its begin and its end", p.id, o.Version)
@@ -133,11 +144,14 @@ func (t *trial) count(ctx context.Context) (c counts, err error) {
 			case len(n) > 1:
 				c.duplicated++
 				c.complain("order %s has %d notification records: %v", id, len(n), n)
-			case len(n) == 0 || n[0].Status != "SENT":
+			case len(n) == 0 || n[0].Status != "SENT" || n[0].Kind != ended[id]:
 				c.lost++
-				c.complain("the customer of order %s was not told: %v", id, n)
+				c.complain("the customer of order %s, which is %s, was not told: %v", id, ended[id], n)
 			}
 		}
+	}
+	if err := t.mailed(&c); err != nil {
+		return c, err
 	}
 	for client := range clients {
 		if err := t.listed(ctx, fmt.Sprintf("%s-c%d", t.name, client), known, &c); err != nil {
@@ -147,7 +161,7 @@ func (t *trial) count(ctx context.Context) (c counts, err error) {
 	for i, id := range t.products {
 		var p system.Product
 		if found, err := find(ctx, t.Inventory.URL+"/products/"+url.PathEscape(id), &p); err != nil || !found {
-			return c, fmt.Errorf("product %s: found %t, %w", id, found, err)
+			return c, fmt.Errorf("product %s: found %t (%v)", id, found, err)
 		}
 		received := int64(plentyUnits)
 		if i == 0 {
@@ -163,6 +177,33 @@ func (t *trial) count(ctx context.Context) (c counts, err error) {
 	return c, nil
 }
 
+// mailed checks that the mail server has an e-mail about each order, and if it has
+// several, that they are one by their Message-ID.
+func (t *trial) mailed(c *counts) error {
+	all, err := t.Inbox()
+	if err != nil {
+		return err
+	}
+	ids := map[string]map[string]bool{} // Message-IDs by recipient
+	for _, m := range all {
+		if ids[m.To] == nil {
+			ids[m.To] = map[string]bool{}
+		}
+		ids[m.To][m.MessageID] = true
+	}
+	for key, p := range t.placed {
+		switch n := len(ids[address(key)]); {
+		case n == 0:
+			c.lost++
+			c.complain("there is no e-mail about order %s", p.id)
+		case n > 1:
+			c.duplicated++
+			c.complain("there are %d e-mails about order %s", n, p.id)
+		}
+	}
+	return nil
+}
+
 // listed checks that a customer has the orders that were accepted, and no others.
 func (t *trial) listed(ctx context.Context, customer string, known map[string]bool, c *counts) error {
 	query := url.Values{"customerId": {customer}, "limit": {"100"}}
@@ -173,7 +214,7 @@ func (t *trial) listed(ctx context.Context, customer string, known map[string]bo
 			NextCursor string         `json:"nextCursor"`
 		}
 		if found, err := find(ctx, t.Order.URL+"/orders?"+query.Encode(), &page); err != nil || !found {
-			return fmt.Errorf("list the orders of %s: found %t, %w", customer, found, err)
+			return fmt.Errorf("list the orders of %s: found %t (%v)", customer, found, err)
 		}
 		for _, o := range page.Orders {
 			if !known[o.OrderID] || seen[o.OrderID] {
@@ -212,7 +253,7 @@ func find(ctx context.Context, address string, v any) (found bool, err error) {
 		case err == nil:
 			err = fmt.Errorf("GET %s: %s", address, a)
 		}
-		if time.Since(begin) > *maxRecovery || ctx.Err() != nil {
+		if time.Since(begin) > patience || ctx.Err() != nil {
 			return false, err
 		}
 	}

@@ -29,7 +29,7 @@ const (
 	// which nothing here should make it do.
 	attempt, giveUp = 3 * time.Second, 2 * time.Minute
 
-	hotUnits    = 60 // of the one product that all want and few get
+	hotUnits    = 15 // of the one product that all want and few get
 	plentyUnits = 100_000
 	maxAsked    = 100 // orders that a service tells about in one answer
 )
@@ -71,6 +71,9 @@ func newTrial(c *campaigner, seed uint64, fault string, n int) *trial {
 	}
 	return t
 }
+
+// address is where the e-mail about the order of a key goes.
+func address(key string) string { return key + "@customers.example" }
 
 func (t *trial) trouble(format string, args ...any) {
 	t.mu.Lock()
@@ -124,7 +127,7 @@ func (t *trial) load(ctx context.Context, stop <-chan struct{}) {
 
 // order places one order, and once in a while takes it back.
 func (t *trial) order(ctx context.Context, rnd *rand.Rand, customer, key string) {
-	p := system.Placement{CustomerID: customer, Email: key + "@customers.example"}
+	p := system.Placement{CustomerID: customer, Email: address(key)}
 	for _, i := range rnd.Perm(len(t.products))[:1+rnd.IntN(2)] {
 		p.Items = append(p.Items, events.Item{ID: t.products[i], Quantity: 1 + rnd.IntN(3)})
 	}
@@ -184,9 +187,10 @@ func (t *trial) placeOnce(ctx context.Context, customer, key string, p system.Pl
 
 // cancel takes an order back, until the service says yes or no.
 func (t *trial) cancel(ctx context.Context, rnd *rand.Rand, id string) {
+	pause := between(rnd, 0, 30*time.Millisecond) // drawn once, however often it is asked
 	for ctx.Err() == nil {
 		select {
-		case <-time.After(between(rnd, 0, 30*time.Millisecond)):
+		case <-time.After(pause):
 		case <-ctx.Done():
 		}
 		once, cancel := context.WithTimeout(ctx, attempt)

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -200,6 +201,12 @@ func broken(w way) func(context.Context, *trial) error {
 		if err != nil {
 			return err
 		}
+		heal := func() {
+			for _, l := range links {
+				l.heal()
+			}
+		}
+		defer heal()
 		for range 10 {
 			for _, l := range links {
 				if err := l.poison(resets, []string{up, down}[t.rnd.IntN(2)]); err != nil {
@@ -207,9 +214,7 @@ func broken(w way) func(context.Context, *trial) error {
 				}
 			}
 			err := t.pause(ctx, between(t.rnd, 10*time.Millisecond, 200*time.Millisecond))
-			for _, l := range links {
-				l.heal()
-			}
+			heal()
 			if err == nil {
 				err = t.pause(ctx, between(t.rnd, 10*time.Millisecond, 200*time.Millisecond))
 			}
@@ -229,10 +234,7 @@ func mailDown(ctx context.Context, t *trial) error {
 	}
 	l.refuse()
 	err = t.pause(ctx, between(t.rnd, 200*time.Millisecond, 5*time.Second))
-	if up := l.accept(); up != nil {
-		return up
-	}
-	return err
+	return errors.Join(err, l.accept())
 }
 
 // pause waits for d, or fails with ctx.

@@ -77,7 +77,7 @@ func reorder(ctx context.Context, t *trial) error {
 	for n := range 12 {
 		customer := fmt.Sprintf("%s-c%d", t.name, n%clients)
 		key := fmt.Sprintf("%s-reordered-%d", t.name, n)
-		p := system.Placement{CustomerID: customer, Email: key + "@customers.example",
+		p := system.Placement{CustomerID: customer, Email: address(key),
 			Items: []events.Item{{ID: t.products[t.rnd.IntN(len(t.products))], Quantity: 1 + t.rnd.IntN(2)}}}
 		id := t.place(ctx, customer, key, p, 1)
 		if id == "" {
@@ -186,7 +186,7 @@ func storm(ctx context.Context, t *trial) error {
 	for n := range 20 {
 		customer := fmt.Sprintf("%s-c%d", t.name, n%clients)
 		key := fmt.Sprintf("%s-storm-%d", customer, n)
-		p := system.Placement{CustomerID: customer, Email: key + "@customers.example", Items: []events.Item{{ID: t.products[0], Quantity: 1}, {ID: t.products[1], Quantity: 1}}}
+		p := system.Placement{CustomerID: customer, Email: address(key), Items: []events.Item{{ID: t.products[0], Quantity: 1}, {ID: t.products[1], Quantity: 1}}}
 		all.Go(func() { t.place(ctx, customer, key, p, 20) })
 	}
 	all.Wait()

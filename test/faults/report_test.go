@@ -35,6 +35,7 @@ type result struct {
 	Accepted    int       `json:"accepted"`
 	Completed   int       `json:"completed"`
 	Cancelled   int       `json:"cancelled"`
+	Rejected    int       `json:"rejected"` // of those cancelled: for want of stock
 	Lost        int       `json:"lost"`
 	Oversold    int       `json:"oversold"`
 	Duplicated  int       `json:"duplicated"`
@@ -64,15 +65,15 @@ func (r *report) add(row *result, dir string) error {
 	return r.save(dir)
 }
 
-func (r *result) take(accepted int, c counts, recovery time.Duration) {
-	r.Trials++
+// take adds the count of a trial.
+func (r *result) take(accepted int, c counts) {
 	r.Accepted += accepted
 	r.Completed += c.completed
 	r.Cancelled += c.cancelled
 	r.Lost += c.lost
 	r.Oversold += c.oversold
 	r.Duplicated += c.duplicated
-	r.Recovery = append(r.Recovery, recovery.Seconds())
+	r.Rejected += c.rejected
 }
 
 // print writes the table, the faults in the sequence of their list.
@@ -83,16 +84,16 @@ func (r *report) print(w io.Writer) {
 	slices.SortStableFunc(r.Faults, func(a, b *result) int { return cmp.Compare(place(a.Fault), place(b.Fault)) })
 	fmt.Fprintf(w, "\nbroker %s, state %s, seed %d, %s, %.0f s\n\n", r.Broker, r.State, r.Seed, r.Machine, r.Seconds)
 	table := tabwriter.NewWriter(w, 0, 0, 1, ' ', 0)
-	fmt.Fprintln(table, "| fault\t| trials\t| failed\t| accepted\t| completed\t| lost\t| oversold\t| duplicated\t| dead letters\t| recovered in s: median, longest\t|")
-	fmt.Fprintln(table, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
+	fmt.Fprintln(table, "| fault\t| trials\t| failed\t| accepted\t| completed\t| rejected\t| lost\t| oversold\t| duplicated\t| dead letters\t| recovered in s: median, longest\t|")
+	fmt.Fprintln(table, "|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|---\t|")
 	for _, row := range r.Faults {
 		recovery := "-"
 		if n := len(row.Recovery); n > 0 {
 			sorted := slices.Sorted(slices.Values(row.Recovery))
 			recovery = fmt.Sprintf("%.1f, %.1f", sorted[n/2], sorted[n-1])
 		}
-		fmt.Fprintf(table, "| %s\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %s\t|\n",
-			row.Fault, row.Trials, row.Failed, row.Accepted, row.Completed, row.Lost, row.Oversold, row.Duplicated, row.DeadLetters, recovery)
+		fmt.Fprintf(table, "| %s\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %d\t| %s\t|\n",
+			row.Fault, row.Trials, row.Failed, row.Accepted, row.Completed, row.Rejected, row.Lost, row.Oversold, row.Duplicated, row.DeadLetters, recovery)
 	}
 	table.Flush()
 }

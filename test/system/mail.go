@@ -51,12 +51,15 @@ func (s *System) Mails(tb testing.TB, to string) []Mail {
 // AllMails are all e-mails delivered so far.
 func (s *System) AllMails(tb testing.TB) []Mail {
 	tb.Helper()
-	all, err := s.mails.read()
+	all, err := s.Inbox()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	return all
 }
+
+// Inbox is AllMails for any goroutine.
+func (s *System) Inbox() ([]Mail, error) { return s.mails.read() }
 
 func (b *mailbox) read() ([]Mail, error) {
 	b.mu.Lock()

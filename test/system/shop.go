@@ -23,6 +23,7 @@ type Shop struct {
 
 	mu        sync.Mutex
 	products  []string
+	later     []func(testing.TB)
 	customers atomic.Int64
 }
 
@@ -54,6 +55,13 @@ func (s *Shop) Shelved() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.products)
+}
+
+// Later has AddsUp check something too: what a late delivery could still undo.
+func (s *Shop) Later(check func(testing.TB)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.later = append(s.later, check)
 }
 
 // Counted waits until the product has these counts. What is reserved becomes
@@ -139,6 +147,12 @@ func (s *Shop) AddsUp(tb testing.TB) int {
 		if p := s.Product(tb, id); p.Shipped != shipped[id] {
 			tb.Errorf("of %s %d are shipped, %d were ordered and completed", id, p.Shipped, shipped[id])
 		}
+	}
+	s.mu.Lock()
+	later := slices.Clone(s.later)
+	s.mu.Unlock()
+	for _, check := range later {
+		check(tb)
 	}
 	messages, told := map[string]string{}, 0
 	for _, m := range s.AllMails(tb) {
