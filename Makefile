@@ -45,13 +45,20 @@ demo: ## place some orders in the running system and show their timelines
 	@bin/demo
 
 .PHONY: test
-test: build unit ## unit tests, then the flow test on real processes (BROKER=, STATE=)
+test: unit flow ## unit tests, then the flow test on real processes (BROKER=, STATE=)
+
+.PHONY: flow
+flow: build ## the flow test alone
 	@# In the package's own folder, so that go test shows what it measured.
 	cd test/flow && BROKER=$(BROKER) STATE=$(STATE) go test -count=1 -timeout 15m
 
 .PHONY: brokers
 brokers: ## install the servers that tests start for BROKER= and STATE= (SERVERS=, all if not given)
 	@test/brokers/install.sh $(SERVERS)
+
+.PHONY: brokers-test
+brokers-test: ## test that those servers start, are killed, and leave nothing behind (SERVERS=)
+	go test -count=1 $(if $(SERVERS),-run TestServers) ./test/brokers -args -servers "$(SERVERS)"
 
 .PHONY: conformance
 conformance: build ## hold one broker with one store against the suite (BROKER=, STATE=; docs/brokers.md)
@@ -91,6 +98,7 @@ faults-short: ## one trial of the most telling faults with a known seed, and one
 unit: ## unit and contract tests of all modules, shuffled, with the race detector
 	@$(if $(RACE),,echo "no C compiler: tests run without -race")
 	go test $(RACE) -shuffle=on $$(go list ./... | grep -v /test/)
+	go test $(RACE) -shuffle=on -run 'Missing|EveryFolder|Backlog' ./test/brokers
 	go -C tools test $(RACE) -shuffle=on ./...
 	go -C test/faults test $(RACE) -shuffle=on -skip '^TestFaults$$' ./...
 

@@ -12,14 +12,18 @@ import (
 	"time"
 )
 
-var only = flag.String("server", "", "only the server of this name")
+var only = flag.String("servers", "", "only the servers of these `names`, with blanks between")
 
 // Every server starts, answers, survives a kill on the same port, and leaves
 // neither a process nor a file.
 func TestServers(t *testing.T) {
-	for _, name := range slices.Sorted(maps.Keys(kinds)) {
-		if *only != "" && name != *only || name == "mongodb" {
-			continue
+	names := slices.Sorted(maps.Keys(kinds))
+	if *only != "" {
+		names = strings.Fields(*only)
+	}
+	for _, name := range names {
+		if name == "mongodb" {
+			continue // there is none: errNoMongoDB
 		}
 		t.Run(name, func(t *testing.T) {
 			var dir string

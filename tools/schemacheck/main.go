@@ -24,8 +24,8 @@ const usage = `Usage: schemacheck [-dir DIR] [-published TIME]
 Compares each JSON Schema in DIR, a folder of a git checkout, with all versions of
 it in the history, and fails if one was edited in a way that could break whoever
 reads or writes by an older version: anything but a new optional field. In a
-shallow clone it knows as much of the history as there is. Of what was committed
-before TIME the last version counts; those before it were drafts.
+shallow clone it knows as much of the history as there is, and says so. Of what was
+committed before TIME the last version counts; those before it were drafts.
 
 `
 
@@ -54,6 +54,15 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Printf("schemas: compatible with %d earlier versions\n", compared)
+	if shallow(*dir) {
+		fmt.Fprintln(os.Stderr, "schemacheck: A SHALLOW CLONE DOES NOT KNOW WHAT WAS PROMISED BEFORE; git fetch --unshallow")
+	}
+}
+
+// shallow says whether the history is not there from its beginning.
+func shallow(dir string) bool {
+	answer, err := git(dir, "rev-parse", "--is-shallow-repository")
+	return err == nil && strings.TrimSpace(string(answer)) == "true"
 }
 
 // check compares the schemas in dir with their history, and says with how many
@@ -90,6 +99,9 @@ func check(dir, published string) (compared int, problems []string, err error) {
 			}
 			compared++
 		}
+	}
+	if compared == 0 {
+		return 0, nil, fmt.Errorf("there is no schema in the history of %s", dir)
 	}
 	return compared, problems, nil
 }
