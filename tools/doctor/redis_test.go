@@ -31,6 +31,8 @@ func TestLiveRedis(t *testing.T) {
 		"keeps what it acknowledged": {[]string{"--appendonly", "yes"}, clean, nil},
 		"its defaults":               {nil, found, []string{"redis-append-only"}},
 		"evicts":                     {[]string{"--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"}, found, []string{"redis-evicts"}},
+		"evicts what has an end":     {[]string{"--appendonly", "yes", "--maxmemory", "100mb", "--maxmemory-policy", "volatile-lru"}, found, []string{"redis-evicts-expiring"}},
+		"has no CONFIG":              {[]string{"--appendonly", "yes", "--rename-command", "CONFIG", ""}, found, []string{"redis-not-asked"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

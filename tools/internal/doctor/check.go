@@ -30,11 +30,25 @@ func eachReader(look func(s *sidecar, sub *subscription, c *component, report re
 	return func(s *sidecar, report reporter) {
 		eachSubscription(look)(s, report)
 		for _, c := range s.components {
-			may, limited := appTopics(c.value("subscriptionScopes", ""))[s.app]
-			if c.isPubsub() && !s.set.reads(c.name) && (len(may) > 0 || !limited) {
+			if s.maySubscribeInCode(c) {
 				look(s, &subscription{resource: c.resource, pubsub: c.name}, c, report)
 			}
 		}
+	}
+}
+
+// maySubscribeInCode says whether the component is one that nobody subscribes to in
+// YAML, and that the app may read.
+func (s *sidecar) maySubscribeInCode(c *component) bool {
+	may, limited := appTopics(c.value("subscriptionScopes", ""))[s.app]
+	return c.isPubsub() && !s.set.reads(c.name) && (len(may) > 0 || !limited)
+}
+
+// readers keeps a check of components to those that the app reads, as eachReader
+// takes it: what only a consumer uses does no harm to an app that publishes.
+func readers(check func(*sidecar, reporter)) func(*sidecar, reporter) {
+	return func(s *sidecar, report reporter) {
+		check(s.with(func(c *component) bool { return s.subscribes(c) || s.maySubscribeInCode(c) }), report)
 	}
 }
 
@@ -52,7 +66,7 @@ func on(kind string, look func(s *sidecar, sub *subscription, c *component, repo
 func must(kind, name string, want, otherwise bool, why string) func(*sidecar, reporter) {
 	word := map[bool]string{true: "true", false: "false"}
 	return eachComponent(kind, func(_ *sidecar, c *component, report reporter) {
-		if truthy(c.value(name, word[otherwise])) != want {
+		if !c.hides(name) && truthy(c.value(name, word[otherwise])) != want {
 			report(c.place(name), line(name, word[want]), why)
 		}
 	})
@@ -61,7 +75,7 @@ func must(kind, name string, want, otherwise bool, why string) func(*sidecar, re
 // avoid makes a check of a setting with values that do harm.
 func avoid(kind, name string, bad func(value string) bool, write, why string) func(*sidecar, reporter) {
 	return eachComponent(kind, func(_ *sidecar, c *component, report reporter) {
-		if value, ok := c.get(name); ok && bad(value.value) {
+		if value, ok := c.get(name); ok && !value.secret() && bad(value.value) {
 			report(c.place(name), write, why)
 		}
 	})

@@ -73,6 +73,12 @@ func (c *component) value(name, otherwise string) string {
 	return otherwise
 }
 
+// hides says whether the setting is a secret, so that a rule can't know its value.
+func (c *component) hides(name string) bool {
+	s, _ := c.get(name)
+	return s.secret()
+}
+
 // place is where a setting is, or belongs.
 func (c *component) place(name string) place {
 	if s, ok := c.settings[strings.ToLower(name)]; ok {
@@ -81,17 +87,21 @@ func (c *component) place(name string) place {
 	return place{c.resource, c.lineOf("spec", "metadata")}
 }
 
-// number is a setting that is one, or what it is otherwise; -1 if it is none.
-func (c *component) number(name string, otherwise int) int {
+// number is a setting that is one, or what it is otherwise; -1 if it is none. Of a
+// secret it is not known.
+func (c *component) number(name string, otherwise int) (n int, known bool) {
 	s, ok := c.get(name)
 	if !ok {
-		return otherwise
+		return otherwise, true
+	}
+	if s.secret() {
+		return 0, false
 	}
 	n, err := strconv.Atoi(strings.TrimSpace(s.value))
 	if err != nil {
-		return -1
+		return -1, true
 	}
-	return n
+	return n, true
 }
 
 // duration reads a setting as the Redis component does, a bare number as

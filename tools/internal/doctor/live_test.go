@@ -1,6 +1,9 @@
 package doctor
 
 import (
+	"bufio"
+	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +21,8 @@ func TestJudgeRedis(t *testing.T) {
 		"a policy that nothing awakens": {"yes", "0", "allkeys-lru", nil},
 		"snapshots only":                {"no", "0", "noeviction", []string{"redis-append-only"}},
 		"evicts":                        {"yes", "100000000", "allkeys-lru", []string{"redis-evicts"}},
-		"both":                          {"no", "1", "volatile-ttl", []string{"redis-append-only", "redis-evicts"}},
+		"evicts what has an end":        {"yes", "100000000", "volatile-ttl", []string{"redis-evicts-expiring"}},
+		"both":                          {"no", "1", "allkeys-lfu", []string{"redis-append-only", "redis-evicts"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -55,7 +59,7 @@ func TestWhereRedisIs(t *testing.T) {
 		"a file":              {byFile, secret, "from-file:1"},
 		"a variable unset":    {byEnv, strings.ReplaceAll(secret, "HOST", "OTHER"), "set OTHER"},
 		"not in the file":     {byFile, strings.ReplaceAll(secret, "HOST", "OTHER"), `no text "OTHER"`},
-		"a store out of here": {vault, secret, "are not read here"},
+		"a store out of here": {vault, secret, "is not read here"},
 		"no store":            {noStore, secret, "no secret store"},
 		"TLS":                 {noStore, "- {name: redisHost, value: db}\n    - {name: enableTLS, value: 'true'}", "TLS"},
 	}
@@ -83,6 +87,75 @@ func TestWhereRedisIs(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What can't be asked is told, as a risk; what is out of order stops the asking.
+func TestAServerThatIsNotAsked(t *testing.T) {
+	const vault = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: secrets}\nspec: {type: secretstores.hashicorp.vault, version: v1}\n---\n"
+	tests := map[string]struct {
+		before, setting string
+		answer          string // of the server, to all that it is asked
+		want            string // a part of the reason, or of the error
+		risk            bool
+	}{
+		"TLS":                 {"", "{name: enableTLS, value: 'true'}", "", "could not be asked: it wants TLS", true},
+		"no CONFIG":           {"", "{name: redisUsername, value: ''}", "-ERR unknown command 'CONFIG'", "could not be asked: CONFIG is not for", true},
+		"not for this user":   {"", "{name: redisUsername, value: ''}", "-NOPERM this user has no permissions to run the 'config|get' command", "NOPERM", true},
+		"a store out of here": {vault, "{name: redisPassword, secretKeyRef: {name: P, key: P}}", "", "could not be asked: redisPassword is in a secretstores.hashicorp.vault", true},
+		"a wrong password":    {"", "{name: redisPassword, value: other}", "-WRONGPASS invalid username-password pair", "WRONGPASS", false},
+		"no password":         {"", "{name: redisUsername, value: ''}", "-NOAUTH Authentication required.", "NOAUTH", false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			replace(t, filepath.Join(dir, "state.yaml"), "", test.before+"apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: statestore}\nauth: {secretStore: secrets}\nspec:\n  type: state.redis\n  version: v1\n  metadata:\n    - {name: redisHost, value: '"+answering(t, test.answer)+"'}\n    - "+test.setting+"\n")
+			set, err := newSet([]appFiles{{id: "shop", dir: dir, paths: []string{dir}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			found, err := set.CheckLive(t.Context(), func(string) (string, bool) { return "", false })
+			switch {
+			case !test.risk:
+				if err == nil || len(found) > 0 || !strings.Contains(err.Error(), test.want) {
+					t.Errorf("found %+v, and error %v, want the error alone, with %q", found, err, test.want)
+				}
+			case err != nil:
+				t.Fatal(err)
+			case len(found) != 1 || found[0].Rule != "redis-not-asked" || found[0].Severity != Risk || !strings.Contains(found[0].Reason, test.want):
+				t.Errorf("found %+v, want that it %s", found, test.want)
+			}
+		})
+	}
+}
+
+// answering starts a server that says the same to each command.
+func answering(t *testing.T, answer string) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			connection, err := listener.Accept()
+			if err != nil {
+				return // the test is over
+			}
+			go func() {
+				defer connection.Close()
+				// A command is a line *N and N texts, each a line $LENGTH and a line.
+				for lines := bufio.NewScanner(connection); lines.Scan(); {
+					if strings.HasPrefix(lines.Text(), "*") {
+						if _, err := fmt.Fprint(connection, answer, "\r\n"); err != nil {
+							return
+						}
+					}
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
 }
 
 func TestTheDocumentListsTheRules(t *testing.T) {

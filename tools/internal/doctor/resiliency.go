@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -103,7 +104,7 @@ func defaultName(defined map[string]definition, c *component, direction, suffix 
 
 func newRetry(d definition) *retry {
 	r := &retry{definition: d, max: -1}
-	r.exponential = text(d.node, "policy") == "exponential"
+	r.exponential = strings.EqualFold(text(d.node, "policy"), "exponential")
 	if n, err := strconv.Atoi(text(d.node, "maxRetries")); err == nil {
 		r.max = n
 	}

@@ -16,7 +16,7 @@ var resiliencyRules = []Rule{
 	},
 	{
 		ID: "resiliency-not-loaded", Severity: Loses, On: "Resiliency",
-		What:   "a Resiliency in a folder beside or below the loaded ones, which no sidecar loads",
+		What:   "a Resiliency that no sidecar loads, in a folder below the loaded ones, or beside them in `components` or where several are loaded",
 		Source: "dapr pkg/resiliency/resiliency.go: a path's own files, no folders below it",
 		check: func(s *sidecar, report reporter) {
 			for _, r := range s.set.others {
@@ -100,7 +100,7 @@ var resiliencyRules = []Rule{
 		}),
 	},
 	{
-		ID: "inbound-timeout-missing", Severity: Stalls, On: "Resiliency",
+		ID: "inbound-timeout-missing", Severity: Risk, On: "Resiliency",
 		What:   "a subscription whose component has no inbound timeout",
 		Source: "dapr pkg/resiliency/policy.go",
 		check: eachSubscription(func(s *sidecar, sub *subscription, c *component, report reporter) {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -118,13 +119,20 @@ var setRules = []Rule{
 	},
 	{
 		ID: "metrics-cardinality", Severity: Risk, On: "Configuration",
-		What:   "`metrics.http.increasedCardinality` is not `false` (true if left out)",
-		Source: "dapr pkg/config/configuration.go",
+		What:   "`metrics.http.increasedCardinality` is not `false` (true if left out); `metric` is read too",
+		Source: "dapr pkg/config/configuration.go sortMetricsSpec",
 		check: configured(func(c *resource, report reporter) {
-			if text(c.root, "spec", "metrics", "http", "increasedCardinality") == "false" || text(c.root, "spec", "metrics", "enabled") == "false" {
+			// Each field of metrics that is there takes the place of metric's, http as
+			// a whole.
+			off := cmp.Or(text(c.root, "spec", "metrics", "enabled"), text(c.root, "spec", "metric", "enabled")) == "false"
+			spec := "metrics"
+			if http := find(c.root, "spec", spec, "http"); (http == nil || http.Tag == "!!null") && find(c.root, "spec", "metric", "http") != nil {
+				spec = "metric"
+			}
+			if off || text(c.root, "spec", spec, "http", "increasedCardinality") == "false" {
 				return
 			}
-			report(place{c, c.lineOf("spec", "metrics", "http", "increasedCardinality")}, "metrics:\n  http:\n    increasedCardinality: false",
+			report(place{c, c.lineOf("spec", spec, "http", "increasedCardinality")}, spec+":\n  http:\n    increasedCardinality: false",
 				"Each path is a time series of its own, so each state key and each id in a path is: memory and scrapes grow with them.")
 		}),
 	},

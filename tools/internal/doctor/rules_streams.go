@@ -31,7 +31,10 @@ var redisRules = []Rule{
 		Source: "components-contrib common/component/redis/settings.go",
 		check: eachComponent(redis, func(_ *sidecar, c *component, report reporter) {
 			s, ok := c.get("redeliverInterval")
-			if _, err := strconv.Atoi(s.value); ok && err != nil {
+			if !ok || s.secret() {
+				return
+			}
+			if _, err := strconv.Atoi(s.value); err != nil {
 				report(place{c.resource, s.line}, line("redeliverInterval", "5000"), "Anything but a bare number is ignored without a word, and 15 s are taken.")
 			}
 		}),
@@ -54,7 +57,7 @@ var redisRules = []Rule{
 		Source: "components-contrib pubsub/redis/redis.go Publish",
 		check: eachComponent(redis, func(_ *sidecar, c *component, report reporter) {
 			_, ttl := c.get("streamTTL")
-			if c.number("maxLenApprox", 0) == 0 && !ttl {
+			if length, known := c.number("maxLenApprox", 0); known && length == 0 && !ttl {
 				report(c.place("maxLenApprox"), line("maxLenApprox", "1000000"), "What is acknowledged stays in the stream: Redis fills up, and then refuses writes or evicts.")
 			}
 		}),
@@ -63,45 +66,47 @@ var redisRules = []Rule{
 		ID: "redis-queue-depth", Severity: Risk, On: redis,
 		What:   "`queueDepth` (100 if left out) more than twice `concurrency` (10)",
 		Source: "components-contrib common/component/redis/redis.go",
-		check: eachComponent(redis, func(_ *sidecar, c *component, report reporter) {
-			workers := c.number("concurrency", 10)
-			if depth := c.number("queueDepth", 100); workers > 0 && depth > 2*workers {
+		check: readers(eachComponent(redis, func(_ *sidecar, c *component, report reporter) {
+			workers, _ := c.number("concurrency", 10)
+			if depth, _ := c.number("queueDepth", 100); workers > 0 && depth > 2*workers {
 				report(c.place("queueDepth"), line("queueDepth", strconv.Itoa(workers)),
 					fmt.Sprintf("%d events wait in the sidecar for %d workers. The clock of processingTimeout runs meanwhile, so they are delivered twice, and no other replica can have them.", depth, workers))
 			}
-		}),
+		})),
 	},
 }
 
 var jetstreamRules = []Rule{
 	{
 		ID: "jetstream-parallel", Severity: Loses, On: jetstream,
-		What:   "`concurrency` or `concurrencyMode` is `parallel`",
-		Source: "components-contrib pubsub/jetstream/jetstream.go Subscribe, without nats.ManualAck",
-		check: eachComponent(jetstream, func(_ *sidecar, c *component, report reporter) {
-			for _, name := range []string{"concurrency", "concurrencyMode"} {
-				if c.value(name, "") == "parallel" {
-					report(c.place(name), line(name, "single"), "The client acknowledges an event before its handler has run: what is under way when a process dies is lost. More replicas make it faster.")
-				}
+		What:   "`concurrencyMode` is `parallel`, or `concurrency` is and there is no `concurrencyMode`",
+		Source: "components-contrib pubsub/jetstream/jetstream.go Subscribe, without nats.ManualAck; metadata.go: concurrencyMode wins",
+		check: readers(eachComponent(jetstream, func(_ *sidecar, c *component, report reporter) {
+			name := "concurrency"
+			if _, ok := c.get("concurrencyMode"); ok {
+				name = "concurrencyMode"
 			}
-		}),
+			if c.value(name, "") == "parallel" {
+				report(c.place(name), line(name, "single"), "The client acknowledges an event before its handler has run: what is under way when a process dies is lost. More replicas make it faster.")
+			}
+		})),
 	},
 	{
 		ID: "jetstream-durable-missing", Severity: Stalls, On: jetstream,
 		What:   "no `durableName`",
 		Source: "components-contrib pubsub/jetstream/jetstream.go",
-		check:  needs(jetstream, "durableName", "{appID}-topic", "Without it each start of a sidecar reads the stream from its beginning, or, with deliverPolicy new, misses what was published meanwhile."),
+		check:  readers(needs(jetstream, "durableName", "{appID}-topic", "Without it each start of a sidecar reads the stream from its beginning, or, with deliverPolicy new, misses what was published meanwhile.")),
 	},
 	{
 		ID: "jetstream-queue-group-missing", Severity: Stalls, On: jetstream,
 		What:   "`durableName` without `queueGroupName`",
 		Source: "nats.go js.go: consumer is already bound to a subscription",
-		check: eachComponent(jetstream, func(_ *sidecar, c *component, report reporter) {
+		check: readers(eachComponent(jetstream, func(_ *sidecar, c *component, report reporter) {
 			durable, ok := c.get("durableName")
 			if _, group := c.get("queueGroupName"); ok && !group {
 				report(c.place("durableName"), line("queueGroupName", durable.value), "The second replica of an app is refused, as the durable consumer is bound already, and gets no events, not even when the first one dies.")
 			}
-		}),
+		})),
 	},
 	{
 		ID: "jetstream-durable-topics", Severity: Stalls, On: jetstream,
@@ -119,7 +124,7 @@ var jetstreamRules = []Rule{
 		ID: "jetstream-ack-wait-missing", Severity: Risk, On: jetstream,
 		What:   "no `ackWait`",
 		Source: "components-contrib pubsub/jetstream/jetstream.go",
-		check:  needs(jetstream, "ackWait", "8s", "The component also takes it for the pause before a refused event comes again; without it there is none, and a failing event goes round as fast as it can."),
+		check:  readers(needs(jetstream, "ackWait", "8s", "The component also takes it for the pause before a refused event comes again; without it there is none, and a failing event goes round as fast as it can.")),
 	},
 	{
 		ID: "jetstream-backoff-brackets", Severity: Stalls, On: jetstream,
@@ -132,25 +137,25 @@ var jetstreamRules = []Rule{
 		ID: "jetstream-deliver-policy", Severity: Loses, On: jetstream,
 		What:   "`deliverPolicy` other than `all`",
 		Source: "components-contrib pubsub/jetstream/jetstream.go",
-		check: avoid(jetstream, "deliverPolicy", func(v string) bool { return v != "all" },
-			line("deliverPolicy", "all"), "What was published before a subscriber's first start is not delivered to it."),
+		check: readers(avoid(jetstream, "deliverPolicy", func(v string) bool { return v != "all" },
+			line("deliverPolicy", "all"), "What was published before a subscriber's first start is not delivered to it.")),
 	},
 	{
 		ID: "jetstream-ack-policy", Severity: Loses, On: jetstream,
 		What:   "`ackPolicy` other than `explicit`",
 		Source: "components-contrib pubsub/jetstream/metadata.go",
-		check: avoid(jetstream, "ackPolicy", func(v string) bool { return v == "none" || v == "all" },
-			line("ackPolicy", "explicit"), "With none an event counts as done when it is sent; with all one that is done takes those before it along."),
+		check: readers(avoid(jetstream, "ackPolicy", func(v string) bool { return v == "none" || v == "all" },
+			line("ackPolicy", "explicit"), "With none an event counts as done when it is sent; with all one that is done takes those before it along.")),
 	},
 	{
 		ID: "jetstream-max-deliver", Severity: Loses, On: jetstream,
 		What:   "`maxDeliver` with an end",
 		Source: "components-contrib pubsub/jetstream/jetstream.go",
-		check: eachComponent(jetstream, func(_ *sidecar, c *component, report reporter) {
-			if c.number("maxDeliver", -1) > 0 {
+		check: readers(eachComponent(jetstream, func(_ *sidecar, c *component, report reporter) {
+			if n, known := c.number("maxDeliver", -1); known && n > 0 {
 				report(c.place("maxDeliver"), line("maxDeliver", "-1"), "After so many deliveries, those to killed sidecars included, the server stops delivering the event, and nothing takes it.")
 			}
-		}),
+		})),
 	},
 	{
 		ID: "jetstream-bulk", Severity: Stalls, On: jetstream,

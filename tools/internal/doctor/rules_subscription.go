@@ -152,9 +152,17 @@ var subscriptionRules = []Rule{
 				return
 			}
 			setting, most := c.atOnce()
-			if most > 0 && most < sub.batch {
-				report(c.place(setting), line(setting, fmt.Sprint(min(sub.batch, 255))),
-					fmt.Sprintf("A batch holds up to %d events and the component delivers %d at a time: no batch gets full, and each waits the whole maxAwaitDurationMs.", sub.batch, most))
+			if most == 0 || most >= sub.batch {
+				return
+			}
+			why := fmt.Sprintf("A batch holds up to %d events and the component delivers %d at a time: no batch gets full, and each waits the whole maxAwaitDurationMs.", sub.batch, most)
+			switch {
+			case setting == "concurrencyMode":
+				report(c.place(setting), line(setting, "parallel"), why)
+			case c.kind == rabbit && sub.batch > maxPrefetch:
+				report(sub.at("bulkSubscribe", "maxMessagesCount"), fmt.Sprintf("bulkSubscribe:\n  maxMessagesCount: %d\n# and in the component %s:\n%s", maxPrefetch, c.name, line(setting, fmt.Sprint(maxPrefetch))), why)
+			default:
+				report(c.place(setting), line(setting, fmt.Sprint(sub.batch)), why)
 			}
 		}),
 	},
@@ -194,21 +202,18 @@ func (c *component) consumer() (name setting, fixed bool) {
 }
 
 // atOnce is how many deliveries a component makes at the same time, by which
-// setting; 0 is any number.
+// setting; 0 is any number, or one that is not known.
 func (c *component) atOnce() (setting string, most int) {
 	switch c.kind {
 	case redis:
-		return "concurrency", c.number("concurrency", 10)
-	case rabbit:
+		setting = "concurrency"
+		most, _ = c.number(setting, 10)
+	case rabbit, snssqs:
 		if !c.concurrent() {
 			return "concurrencyMode", 1
 		}
-		return "prefetchCount", c.number("prefetchCount", 0)
-	case snssqs:
-		if !c.concurrent() {
-			return "concurrencyMode", 1
-		}
-		return "concurrencyLimit", c.number("concurrencyLimit", 0)
+		setting = map[string]string{rabbit: "prefetchCount", snssqs: "concurrencyLimit"}[c.kind]
+		most, _ = c.number(setting, 0)
 	}
-	return "", 0
+	return setting, max(most, 0)
 }

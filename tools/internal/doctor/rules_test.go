@@ -38,6 +38,7 @@ const (
 	noLetters  = "  deadLetterTopic: dead-letters\n"
 	ordersIn   = "          timeout: handler\n          retry: deliver\n"
 	batchOf    = "    maxMessagesCount: "
+	cardinal   = "  metrics:\n    http:\n      increasedCardinality: false\n"
 	secondSub  = "apiVersion: dapr.io/v2alpha1\nkind: Subscription\nmetadata: {name: second}\nspec:\n  pubsubname: orders\n  topic: TOPIC\n  routes: {default: /second}\nscopes: [APP]\n"
 	resilience = "apiVersion: dapr.io/v1alpha1\nkind: Resiliency\nmetadata: {name: other}\nspec:\n  targets: {components: {orders: {inbound: {timeout: handler, retry: deliver}}}}\n"
 )
@@ -46,6 +47,14 @@ const (
 func extra(kind string, settings ...string) []edit {
 	return one("extra.yaml", "", "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: extra}\nspec:\n  type: "+kind+"\n  version: v1\n  metadata:\n"+strings.Join(settings, ""))
 }
+
+// hidden is a setting whose value is a secret.
+func hidden(name string) string {
+	return "    - name: " + name + "\n      secretKeyRef: {name: HIDDEN, key: HIDDEN}\n"
+}
+
+// noReader are the scopes of a component that every app may publish to and none may read.
+var noReader = value("subscriptionScopes", "shop=;stock=;desk=")
 
 // letterReader has stock read the dead letters through their own component.
 var letterReader = strings.Replace(second("dead-letters", "stock"), "pubsubname: orders", "pubsubname: dead-letters", 1)
@@ -113,6 +122,7 @@ func TestRules(t *testing.T) {
 		{"", "kafka", "an end, after which Kafka retries", both(bare, retries(forever, "        maxRetries: 3\n"))},
 		{"", "redis", "infinite by default", retries(forever, "        duration: 1s\n")},
 		{"inbound-retry-exponential", "kafka", "15 minutes", retries("policy: constant\n        duration: 1s\n", "policy: exponential\n")},
+		{"inbound-retry-exponential", "kafka", "in another case", retries("policy: constant\n        duration: 1s\n", "policy: Exponential\n")},
 		{"inbound-retry-matching", "kafka", "a list of codes", retries(forever, forever+"        matching:\n          httpStatusCodes: 500-599\n")},
 		{"inbound-circuit-breaker", "kafka", "on the subscription", both(retries("  policies:\n", "  policies:\n    circuitBreakers:\n      breaker: {trip: consecutiveFailures > 5}\n"), retries(ordersIn, ordersIn+"          circuitBreaker: breaker\n"))},
 		{"", "kafka", "a breaker on an app", both(retries("  policies:\n", "  policies:\n    circuitBreakers:\n      breaker: {trip: consecutiveFailures > 5}\n"), retries("  targets:\n", "  targets:\n    apps:\n      stock: {circuitBreaker: breaker}\n"))},
@@ -126,15 +136,23 @@ func TestRules(t *testing.T) {
 		{"redis-redeliver-interval", "redis", "with a unit", set(orders, "redeliverInterval", "5000", "5s")},
 		{"redis-processing-timeout", "redis", "as long as an attempt", set(orders, "processingTimeout", "30s", "15000")},
 		{"", "redis", "the default of 60 s", drop(orders, "processingTimeout", "30s")},
+		{"", "redis", "a secret for an interval", one(orders, value("redeliverInterval", "5000"), hidden("redeliverInterval"))},
 		{"redis-unbounded", "redis", "no bound", drop(orders, "maxLenApprox", "100000")},
 		{"", "redis", "bounded by age", one(orders, value("maxLenApprox", "100000"), value("streamTTL", "168h"))},
 		{"redis-queue-depth", "redis", "the default of 100 for 10 workers", both(drop(orders, "concurrency", "64"), drop(orders, "queueDepth", "64"))},
 		{"", "redis", "twice the workers", set(orders, "queueDepth", "64", "128")},
+		{"", "redis", "as it is by default, and only to publish", extra(redis, value("redisHost", "db"), value("streamTTL", "1h"), noReader)},
 
 		// JetStream.
 		{"jetstream-parallel", "jetstream", "by the one name", add(orders, "concurrency", "parallel")},
 		{"jetstream-parallel", "jetstream", "by the other", add(orders, "concurrencyMode", "parallel")},
 		{"", "jetstream", "single", add(orders, "concurrency", "single")},
+		{"", "jetstream", "the one is overruled by the other", one(orders, specs, value("concurrency", "parallel")+value("concurrencyMode", "single")+specs)},
+		{"jetstream-parallel", "jetstream", "the one overrules the other", one(orders, specs, value("concurrency", "single")+value("concurrencyMode", "parallel")+specs)},
+		{"", "jetstream", "all that is for readers, and only to publish", extra(jetstream, value("natsURL", "nats"), value("concurrency", "parallel"), value("deliverPolicy", "new"), value("ackPolicy", "none"), value("maxDeliver", "5"), noReader)},
+		{"", "jetstream", "a durable without a group, and only to publish", extra(jetstream, value("natsURL", "nats"), value("durableName", "extra"), noReader)},
+		{"jetstream-ack-wait-missing jetstream-durable-missing", "jetstream", "the same, if it may be read in code", extra(jetstream, value("natsURL", "nats"))},
+		{"", "jetstream", "a secret for what is delivered", one(orders, value("deliverPolicy", "all"), hidden("deliverPolicy")+hidden("maxDeliver"))},
 		{"jetstream-durable-missing", "jetstream", "ephemeral", drop(orders, "durableName", "{appID}-orders")},
 		{"jetstream-queue-group-missing", "jetstream", "one replica", drop(orders, "queueGroupName", "{appID}-orders")},
 		{"jetstream-durable-topics", "jetstream", "two topics", both(one("shared/second.yaml", "", second("dead-letters", "stock")), one(orders, "stock=orders;", "stock=orders,dead-letters;"), one(sub, noLetters, ""))},
@@ -155,6 +173,13 @@ func TestRules(t *testing.T) {
 		{"rabbitmq-deleted-when-unused", "rabbitmq", "on by default", drop(orders, "deletedWhenUnused", "false")},
 		{"rabbitmq-delivery-mode", "rabbitmq", "transient by default", drop(orders, "deliveryMode", "2")},
 		{"rabbitmq-requeue", "rabbitmq", "off by default", drop(orders, "requeueInFailure", "true")},
+		{"rabbitmq-dead-letter-queue", "rabbitmq", "refused into RabbitMQ's own dead letters", one(orders, value("requeueInFailure", "true"), value("enableDeadLetter", "true"))},
+		{"", "rabbitmq", "its own dead letters, and put back all the same", add(orders, "enableDeadLetter", "true")},
+		{"", "rabbitmq", "the defaults of readers, and only to publish", extra(rabbit, value("deliveryMode", "2"), value("publisherConfirm", "true"), value("autoAck", "true"), noReader)},
+		{"rabbitmq-deleted-when-unused rabbitmq-prefetch-unlimited rabbitmq-requeue", "rabbitmq", "the same, if it may be read in code", extra(rabbit, value("deliveryMode", "2"), value("publisherConfirm", "true"))},
+		{"", "rabbitmq", "a secret for a number", one(orders, value("deliveryMode", "2"), hidden("deliveryMode"))},
+		{"", "rabbitmq", "a secret for a range", one(orders, value("prefetchCount", "64"), hidden("prefetchCount"))},
+		{"", "rabbitmq", "a secret for a word", one(orders, value("publisherConfirm", "true"), hidden("publisherConfirm"))},
 		{"rabbitmq-publisher-confirm", "rabbitmq", "off by default", drop(orders, "publisherConfirm", "true")},
 		{"", "rabbitmq", "another word for true", set(orders, "publisherConfirm", "true", "yes")},
 		{"rabbitmq-auto-ack", "rabbitmq", "on", add(orders, "autoAck", "true")},
@@ -165,17 +190,29 @@ func TestRules(t *testing.T) {
 
 		// Kafka.
 		{"kafka-initial-offset", "kafka", "newest by default", drop(orders, "initialOffset", "oldest")},
+		{"", "kafka", "in another case", set(orders, "initialOffset", "oldest", "Oldest")},
+		{"", "kafka", "a secret for an offset", one(orders, value("initialOffset", "oldest"), hidden("initialOffset"))},
+		{"", "kafka", "newest by default, and only to publish", extra(kafka, value("authType", "none"), value("consumeRetryEnabled", "false"), noReader)},
 		{"kafka-consume-retry", "kafka", "off", add(orders, "consumeRetryEnabled", "false")},
 		{"kafka-backoff-ends", "kafka", "after ten", add(orders, "backOffMaxRetries", "10")},
 		{"kafka-backoff-ends", "kafka", "after 15 minutes", add(orders, "backOffPolicy", "exponential")},
+		{"kafka-backoff-ends", "kafka", "in another case", add(orders, "backOffPolicy", "Exponential")},
 		{"", "kafka", "exponential without end", one(orders, specs, value("backOffPolicy", "exponential")+value("backOffMaxElapsedTime", "0")+specs)},
 		{"kafka-auth-type-missing", "kafka", "left out", drop(orders, "authType", "none")},
 		{"", "kafka", "the older form", one(orders, value("authType", "none"), value("authRequired", "false"))},
 		{"kafka-bulk", "kafka", "on", bulk(sub, "")},
+		{"kafka-sasl-mechanism", "kafka", "as Kafka itself names it", one(orders, value("authType", "none"), value("authType", "password")+value("saslMechanism", "SCRAM-SHA-512"))},
+		{"kafka-sasl-mechanism", "kafka", "in another case", one(orders, value("authType", "none"), value("authType", "Password")+value("saslMechanism", "sha-256"))},
+		{"", "kafka", "by its name", one(orders, value("authType", "none"), value("authType", "password")+value("saslMechanism", "SHA-256"))},
+		{"", "kafka", "PLAIN, and said so", one(orders, value("authType", "none"), value("authType", "password")+value("saslMechanism", "PLAINTEXT"))},
+		{"", "kafka", "a secret for a mechanism", one(orders, value("authType", "none"), value("authType", "password")+hidden("saslMechanism"))},
+		{"", "kafka", "a name that is not read", add(orders, "saslMechanism", "SCRAM-SHA-512")},
 
 		// SNS/SQS.
 		{"snssqs-retry-limit", "snssqs", "deleted after ten", drop(orders, "disableDeleteOnRetryLimit", "true")},
 		{"", "snssqs", "a queue for them", one(orders, value("disableDeleteOnRetryLimit", "true"), value("sqsDeadLettersQueueName", "dead")+value("messageReceiveLimit", "8"))},
+		{"", "snssqs", "a secret for a switch", one(orders, value("disableDeleteOnRetryLimit", "true"), hidden("disableDeleteOnRetryLimit"))},
+		{"", "snssqs", "a secret for a limit", one(orders, value("disableDeleteOnRetryLimit", "true"), value("sqsDeadLettersQueueName", "dead")+hidden("messageReceiveLimit"))},
 		{"snssqs-dead-letter-pair", "snssqs", "half of it", one(orders, value("disableDeleteOnRetryLimit", "true"), value("sqsDeadLettersQueueName", "dead"))},
 		{"snssqs-dead-letter-pair", "snssqs", "with its contrary", one(orders, specs, value("sqsDeadLettersQueueName", "dead")+value("messageReceiveLimit", "8")+specs)},
 		{"snssqs-shared-queue", "snssqs", "the app id for both", both(drop(orders, "consumerID", "{appID}-orders"), set(letters, "consumerID", "{appID}-dead-letters", "{appID}"), one("shared/second.yaml", "", letterReader))},
@@ -183,12 +220,14 @@ func TestRules(t *testing.T) {
 		{"", "snssqs", "the app id for one", drop(orders, "consumerID", "{appID}-orders")},
 		{"snssqs-visibility", "snssqs", "the default of 10 s", drop(orders, "messageVisibilityTimeout", "30")},
 		{"snssqs-concurrency-unlimited", "snssqs", "none", drop(orders, "concurrencyLimit", "64")},
+		{"", "snssqs", "the defaults of readers, and only to publish", extra(snssqs, value("region", "eu"), noReader)},
 		{"", "snssqs", "one at a time", one(orders, value("concurrencyLimit", "64"), value("concurrencyMode", "single"))},
 
 		// MQTT.
 		{"mqtt-qos", "mqtt", "fire and forget", set(orders, "qos", "1", "0")},
 		{"mqtt-qos", "mqtt", "no such", set(orders, "qos", "1", "3")},
 		{"", "mqtt", "1 by default", drop(orders, "qos", "1")},
+		{"", "mqtt", "a secret for it", one(orders, value("qos", "1"), hidden("qos"))},
 		{"mqtt-clean-session", "mqtt", "on", add(orders, "cleanSession", "true")},
 		{"mqtt-session-name", "mqtt", "a new one each time", set(orders, "consumerID", "{appID}-orders", "{uuid}")},
 		{"mqtt-shared-client", "mqtt", "the app id for both", both(drop(orders, "consumerID", "{appID}-orders"), drop(letters, "consumerID", "{appID}-dead-letters"))},
@@ -209,6 +248,11 @@ func TestRules(t *testing.T) {
 		{"tracing-cut", "kafka", "0", one(config, "\"1\"", "\"0\"")},
 		{"", "kafka", "left out", one(config, "  tracing:\n    samplingRate: \"1\"\n", "")},
 		{"metrics-cardinality", "kafka", "on by default", one(config, "    http:\n      increasedCardinality: false\n", "    enabled: true\n")},
+		{"", "kafka", "off, by the other name", one(config, cardinal, strings.Replace(cardinal, "metrics", "metric", 1))},
+		{"", "kafka", "no metrics, by the other name", one(config, cardinal, "  metric: {enabled: false}\n")},
+		{"", "kafka", "the one name says nothing of it, the other does", one(config, cardinal, "  metrics: {enabled: true}\n"+strings.Replace(cardinal, "metrics", "metric", 1))},
+		{"metrics-cardinality", "kafka", "both, of which the first counts", one(config, cardinal, strings.Replace(cardinal, "metrics", "metric", 1)+"  metrics: {http: {increasedCardinality: true}}\n")},
+		{"metrics-cardinality", "kafka", "on by default, by the other name", one(config, cardinal, "  metric: {http: {}}\n")},
 	}
 	tried := map[string]bool{}
 	for _, test := range tests {

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,12 +46,16 @@ type appFiles struct {
 func FromApps(apps []runfile.App) (*Set, error) {
 	var files []appFiles
 	var alternatives []string
-	siblings := map[string]bool{}
+	loaded := map[string]map[string]bool{} // paths by the folder that they are in
 	for _, app := range apps {
 		files = append(files, appFiles{app.AppID, app.AppDirPath, app.ResourcesPaths, app.ConfigFilePath})
 		for _, path := range app.ResourcesPaths {
+			path = filepath.Clean(path)
 			kind := filepath.Dir(path)
-			siblings[kind] = true
+			if loaded[kind] == nil {
+				loaded[kind] = map[string]bool{}
+			}
+			loaded[kind][path] = true
 			if runfile.IsAlternative(path) && !slices.Contains(alternatives, kind) {
 				alternatives = append(alternatives, kind)
 			}
@@ -61,9 +66,15 @@ func FromApps(apps []runfile.App) (*Set, error) {
 		return nil, err
 	}
 	set.alternatives = alternatives
-	for dir := range siblings {
-		if !slices.Contains(alternatives, dir) {
-			if err := set.lookBeside(dir); err != nil {
+	for parent, paths := range loaded {
+		look := slices.Collect(maps.Keys(paths))
+		// A folder of components beside others is easily forgotten. Beside a single
+		// one may be anything: what is for Kubernetes, for one.
+		if !slices.Contains(alternatives, parent) && (len(paths) > 1 || filepath.Base(parent) == "components") {
+			look = append(look, parent)
+		}
+		for _, dir := range look {
+			if err := set.lookIn(dir); err != nil {
 				return nil, err
 			}
 		}
@@ -113,7 +124,7 @@ func FromDirs(dirs []string, configuration string) (*Set, error) {
 		return nil, err
 	}
 	for _, dir := range dirs {
-		if err := set.lookBeside(dir); err != nil {
+		if err := set.lookIn(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -183,9 +194,9 @@ func (s *sidecar) readConfiguration(file string) error {
 	return nil
 }
 
-// lookBeside looks for policies in the folders directly in dir that no sidecar
-// loads from there.
-func (s *Set) lookBeside(dir string) error {
+// lookIn looks for policies in the folders directly in dir that no sidecar loads
+// from there.
+func (s *Set) lookIn(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -227,6 +238,18 @@ func (s *Set) loads(dir string) bool {
 		}
 	}
 	return false
+}
+
+// with is the sidecar with those of its components that keep takes.
+func (s *sidecar) with(keep func(*component) bool) *sidecar {
+	some := *s
+	some.components = nil
+	for _, c := range s.components {
+		if keep(c) {
+			some.components = append(some.components, c)
+		}
+	}
+	return &some
 }
 
 // component is the one of the name that the sidecar loads, or nil.
