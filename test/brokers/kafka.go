@@ -97,7 +97,7 @@ func kafkaBacklog(table string) (string, error) {
 		}
 	}
 	if partitions == 0 {
-		return "", fmt.Errorf("Kafka names no partition that anybody reads:\n%s", table)
+		return "", fmt.Errorf("kafka names no partition that anybody reads:\n%s", table)
 	}
 	return strings.Join(waiting, "; "), nil
 }

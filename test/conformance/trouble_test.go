@@ -72,6 +72,7 @@ func (s *shop) brokerRestarts(t *testing.T) {
 // of them, and others after them, to come to their end.
 func (s *shop) midflight(t *testing.T, name string, trouble func() error) {
 	t.Helper()
+	s.Killed()
 	const orders = 150
 	id := s.Shelve(t, "midflight-"+strings.ReplaceAll(name, " ", "-"), 100, 1000)
 	begun, over := make(chan struct{}), make(chan error, 1)
