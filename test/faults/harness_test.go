@@ -281,8 +281,8 @@ func TestReportsInParts(t *testing.T) {
 			}
 		}
 	}
-	write(1, &result{Fault: "poison", Trials: 2, DeadLetters: 9, Recovery: []float64{1, 3}}, &result{Fault: "kill-order", Trials: 1, Failed: 1, Lost: 1, Recovery: []float64{9}})
-	write(1, &result{Fault: "kill-order", Trials: 19, Accepted: 700, Recovery: []float64{2, 2}})
+	write(1, &result{Fault: "poison", Trials: 2, DeadLetters: 9, Recovery: []float64{1, 3}}, &result{Fault: "kill-order", Trials: 1, Failed: 1, Rejected: 3, Lost: 1, Recovery: []float64{9}})
+	write(1, &result{Fault: "kill-order", Trials: 19, Accepted: 700, Rejected: 4, Recovery: []float64{2, 2}})
 	write(2, &result{Fault: "replay", Trials: 1})
 	var out bytes.Buffer
 	if err := printTables(&out, filepath.Join(dir, "*.json")); err != nil {
@@ -298,14 +298,14 @@ func TestReportsInParts(t *testing.T) {
 		}
 	}
 	head := []string{
-		"| fault | trials | failed | accepted | completed | lost | oversold | duplicated | dead letters | recovered in s: median, longest |",
-		"|--- |--- |--- |--- |--- |--- |--- |--- |--- |--- |",
+		"| fault | trials | failed | accepted | completed | rejected | lost | oversold | duplicated | dead letters | recovered in s: median, longest |",
+		"|--- |--- |--- |--- |--- |--- |--- |--- |--- |--- |--- |",
 	}
 	want := slices.Concat([]string{"seed 1,"}, head, []string{
-		"| kill-order | 20 | 1 | 700 | 0 | 1 | 0 | 0 | 0 | 2.0, 9.0 |",
-		"| poison | 2 | 0 | 0 | 0 | 0 | 0 | 0 | 9 | 3.0, 3.0 |",
+		"| kill-order | 20 | 1 | 700 | 0 | 7 | 1 | 0 | 0 | 0 | 2.0, 9.0 |",
+		"| poison | 2 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 9 | 3.0, 3.0 |",
 		"seed 2,"}, head, []string{
-		"| replay | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | - |",
+		"| replay | 1 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | 0 | - |",
 	})
 	if !slices.Equal(got, want) {
 		t.Errorf("printed\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

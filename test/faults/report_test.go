@@ -169,7 +169,7 @@ func (r *report) merge(row *result) {
 		{&known.Trials, &row.Trials}, {&known.Failed, &row.Failed},
 		{&known.Accepted, &row.Accepted}, {&known.Completed, &row.Completed}, {&known.Cancelled, &row.Cancelled},
 		{&known.Lost, &row.Lost}, {&known.Oversold, &row.Oversold}, {&known.Duplicated, &row.Duplicated},
-		{&known.DeadLetters, &row.DeadLetters},
+		{&known.DeadLetters, &row.DeadLetters}, {&known.Rejected, &row.Rejected},
 	} {
 		*sum.to += *sum.from
 	}
