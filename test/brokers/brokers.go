@@ -165,15 +165,12 @@ func Start(tb testing.TB, name string) *Server {
 	if err := s.Start(); err != nil {
 		tb.Fatal(err)
 	}
-	s.Env = s.EnvAt(s.Address())
+	s.Env = s.kind.env(s, s.Address())
 	return s
 }
 
 // Address is host:port of the server.
 func (s *Server) Address() string { return loopback(s.port) }
-
-// EnvAt is Env for whoever reaches the server at another address: through a proxy.
-func (s *Server) EnvAt(address string) []string { return s.kind.env(s, address) }
 
 // Start starts the server, which must not be running, on the data and the port
 // that it has, and returns when it answers.

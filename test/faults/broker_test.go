@@ -46,7 +46,7 @@ func dial(s *system.System) (broker, error) {
 		}
 		return &onNATS{conn: conn, js: js, marks: map[string]uint64{}}, nil
 	case "redis":
-		return onRedis{onAny: onAny{s.BrokerServer}, client: s.Redis.Client()}, nil
+		return onRedis{onAny: onAny{s.BrokerServer}, client: s.BrokerServer.RedisClient()}, nil
 	}
 	return onAny{s.BrokerServer}, nil
 }

@@ -160,29 +160,17 @@ func (t *trial) place(ctx context.Context, customer, key string, p system.Placem
 }
 
 func (t *trial) placeOnce(ctx context.Context, customer, key string, p system.Placement) string {
-	for ctx.Err() == nil {
-		once, cancel := context.WithTimeout(ctx, attempt)
-		o, a, err := t.Place(once, p, system.With("Idempotency-Key", `"`+key+`"`))
-		cancel()
-		switch {
-		case err == nil:
-			t.mu.Lock()
-			if t.placed[key] == nil {
-				t.placed[key] = &placed{id: o.OrderID, customer: customer, accepted: time.Now()}
-			}
-			t.mu.Unlock()
-			return o.OrderID
-		case a.Status/100 == 4 && a.Status != http.StatusTooManyRequests:
-			t.trouble("order %s is refused: %v", key, err)
-			return ""
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-		}
+	o, err := t.PlaceSurely(ctx, key, p)
+	if err != nil {
+		t.trouble("order %s: %v", key, err)
+		return ""
 	}
-	t.trouble("order %s was not accepted within %s", key, giveUp)
-	return ""
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.placed[key] == nil {
+		t.placed[key] = &placed{id: o.OrderID, customer: customer, accepted: time.Now()}
+	}
+	return o.OrderID
 }
 
 // cancel takes an order back, until the service says yes or no.

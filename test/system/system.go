@@ -86,8 +86,6 @@ type System struct {
 	// file. One server that is both is the same in both.
 	BrokerServer, StateServer *brokers.Server
 
-	Redis *Redis // one of them, if it is Redis
-
 	cmd     *exec.Cmd
 	output  output
 	exited  chan struct{}
@@ -135,19 +133,14 @@ func Start(tb testing.TB, o Options) *System {
 		}
 	}
 	env := append(os.Environ(), o.Env...)
-	var redis *Redis
 	servers := map[string]*brokers.Server{}
 	for _, folder := range []string{o.Broker, o.State} {
 		name := brokers.ServerOf(folder)
 		if name == "" || servers[name] != nil {
 			continue
 		}
-		server := brokers.Start(tb, name)
-		servers[name] = server
-		if name == "redis" {
-			redis = &Redis{server}
-		}
-		env = append(env, server.Env...)
+		servers[name] = brokers.Start(tb, name)
+		env = append(env, servers[name].Env...)
 	}
 	// Chosen here, so that whatever inherits them is known to be part of this
 	// system.
@@ -157,7 +150,7 @@ func Start(tb testing.TB, o Options) *System {
 	data := tb.TempDir()
 	s := &System{
 		Options: o, Data: data, StatusFile: filepath.Join(data, "status.json"), APIToken: apiToken, AppToken: appToken,
-		BrokerServer: servers[brokers.ServerOf(o.Broker)], StateServer: servers[brokers.ServerOf(o.State)], Redis: redis,
+		BrokerServer: servers[brokers.ServerOf(o.Broker)], StateServer: servers[brokers.ServerOf(o.State)],
 		exited: make(chan struct{}),
 	}
 	if err := s.hold(o.Late...); err != nil {
