@@ -81,11 +81,15 @@ func (s *server) onEvent(topic string) func(context.Context, pubsub.Delivery) er
 			// time that of the replay, which is not the order's.
 			m.Topic, m.TraceID = d.Event.Topic(), ""
 		}
-		err := s.timelines.happened(ctx, orderOf(d.Event), m)
-		if err == nil && topic == events.TopicReplay {
+		s.lull.await(ctx)
+		if err := s.timelines.happened(ctx, orderOf(d.Event), m); err != nil {
+			return err
+		}
+		s.lull.kept()
+		if topic == events.TopicReplay {
 			s.tally.replayed()
 		}
-		return err
+		return nil
 	}
 }
 

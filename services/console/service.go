@@ -44,6 +44,7 @@ func Setup(p *process.Process, c Config) error {
 }
 
 type server struct {
+	lull      lull
 	letters   *letters
 	timelines *timelines
 	tally     *tally

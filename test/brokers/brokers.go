@@ -358,18 +358,27 @@ func (o *output) tail(lines int) string {
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
+// givenPorts are those that this process has chosen, so that two servers that start
+// side by side don't choose the same.
+var givenPorts sync.Map
+
 // freePort is a loopback port below the range that systems give to outgoing
-// connections (from 32768 on Linux, 49152 elsewhere), so that none of these can
-// take it before the server does.
+// connections (from 32768 on Linux, 49152 elsewhere), and below that of the
+// launcher's (from 20000), so that none of these takes it before the server does.
 func freePort() (int, error) {
+	const first, last = 15000, 19999
 	for range 100 {
-		port := 20000 + rand.IntN(12000)
+		port := first + rand.IntN(last-first+1)
 		listener, err := net.Listen("tcp", loopback(port))
-		if err == nil {
+		if err != nil {
+			continue
+		}
+		if _, given := givenPorts.LoadOrStore(port, true); !given {
 			return port, listener.Close()
 		}
+		listener.Close()
 	}
-	return 0, errors.New("no free port between 20000 and 31999")
+	return 0, fmt.Errorf("no free port between %d and %d", first, last)
 }
 
 // write puts a file into the server's directory, for it alone to read.

@@ -14,6 +14,10 @@ import (
 	"orderflow/test/system"
 )
 
+// idleFor is how long nothing happens before an order is placed into an idle system:
+// longer than anything is put off to work off together.
+const idleFor = 100 * time.Millisecond
+
 // latency places orders one after the other, each into an idle system, and
 // measures from the request to the e-mail in the sink.
 func (f *flow) latency(t *testing.T) {
@@ -28,6 +32,11 @@ func (f *flow) latency(t *testing.T) {
 		took[i] = time.Since(begin)
 		f.Notified(t, o.OrderID)
 		f.Counted(t, id, int64(orders-i-1), 0, int64(i+1))
+		system.Eventually(t, "console has the order's three events", func() (bool, string) {
+			n := len(f.Moments(t, o.OrderID))
+			return n == 3, fmt.Sprint(n)
+		})
+		time.Sleep(idleFor)
 	}
 	slices.Sort(took)
 	numbers = append(numbers, fmt.Sprintf("from POST to e-mail, idle: p50 %d ms, p95 %d ms (%d orders)",

@@ -39,12 +39,14 @@ func TestClashIsNamedWithItsOwner(t *testing.T) {
 	port := listener.Addr().(*net.TCPAddr).Port
 
 	apps := []runfile.App{{AppID: "order", AppPort: port}}
-	err = (&portPicker{given: map[int]bool{}}).assign(apps, false)
+	ports := newPortPicker()
+	defer ports.close()
+	err = ports.assign(apps, false)
 	want := fmt.Sprintf("port %d (appPort of order) is taken by process %d (%s)", port, os.Getpid(), os.Args[0])
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}
-	if err := (&portPicker{given: map[int]bool{}}).assign(apps, true); err != nil || apps[0].AppPort == port {
+	if err := ports.assign(apps, true); err != nil || apps[0].AppPort == port {
 		t.Errorf("with free ports: port %d, %v", apps[0].AppPort, err)
 	}
 }

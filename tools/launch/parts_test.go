@@ -62,12 +62,34 @@ func TestConfigurationKeepsEverythingElse(t *testing.T) {
 	}
 }
 
+// Launchers that start side by side choose their ports before any of their servers
+// listens.
+func TestPortsBelongToOneLauncher(t *testing.T) {
+	owner := map[int]*portPicker{}
+	for range 10 {
+		ports := newPortPicker()
+		defer ports.close()
+		for range 2 * blockSize { // so that one block is not enough
+			port, err := ports.pick()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if owner[port] != nil {
+				t.Fatalf("port %d was given twice", port)
+			}
+			owner[port] = ports
+		}
+	}
+}
+
 // What is published stays over a restart, and a repetition is recognised only for
 // as long as the window says.
 func TestBrokerKeepsMessages(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "nats")
 	var log synchronised
-	port, err := (&portPicker{given: map[int]bool{}}).pick()
+	ports := newPortPicker()
+	defer ports.close()
+	port, err := ports.pick()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,23 +12,61 @@ import (
 
 // Free ports are taken from below the range that systems give to outgoing
 // connections (from 32768 on Linux, 49152 elsewhere), so that no connection can
-// take one between the moment it is chosen and the moment it is used.
-const firstFree, lastFree = 20000, 31999
+// take one between the moment it is chosen and the moment it is used; and in
+// blocks, of which each belongs to one launcher, so that no other launcher can.
+const (
+	firstFree, lastFree = 20000, 31999
+	blockSize           = 50
+)
 
-// portPicker hands out free loopback ports, each once.
+// portPicker hands out free loopback ports, each once. Until close no other picker
+// on this machine hands out the same.
 type portPicker struct {
-	given map[int]bool
+	given  map[int]bool
+	guards []net.Listener // each on the first port of a block, which makes it ours
+	rest   []int          // of the block that was claimed last
 }
 
+func newPortPicker() *portPicker { return &portPicker{given: map[int]bool{}} }
+
 func (p *portPicker) pick() (int, error) {
-	for range 1000 {
-		port := firstFree + rand.IntN(lastFree-firstFree+1)
-		if !p.given[port] && isFree(port) {
-			p.given[port] = true
-			return port, nil
+	for {
+		for len(p.rest) > 0 {
+			port := p.rest[0]
+			p.rest = p.rest[1:]
+			if !p.given[port] && isFree(port) {
+				p.given[port] = true
+				return port, nil
+			}
+		}
+		if err := p.claimBlock(); err != nil {
+			return 0, err
 		}
 	}
-	return 0, fmt.Errorf("no free port between %d and %d", firstFree, lastFree)
+}
+
+// claimBlock takes a block that is nobody's.
+func (p *portPicker) claimBlock() error {
+	for _, block := range rand.Perm((lastFree - firstFree + 1) / blockSize) {
+		first := firstFree + block*blockSize
+		guard, err := net.Listen("tcp", loopback(first))
+		if err != nil {
+			continue
+		}
+		p.guards = append(p.guards, guard)
+		for port := first + 1; port < first+blockSize; port++ {
+			p.rest = append(p.rest, port)
+		}
+		return nil
+	}
+	return fmt.Errorf("no free ports between %d and %d", firstFree, lastFree)
+}
+
+// close lets go of the blocks.
+func (p *portPicker) close() {
+	for _, guard := range p.guards {
+		guard.Close()
+	}
 }
 
 // prefer gives port if it is free and may be used, else another.

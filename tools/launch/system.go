@@ -37,6 +37,7 @@ type system struct {
 	console  *console
 	lookup   func(string) (string, bool) // the launcher's own environment
 	lock     *lock
+	ports    *portPicker
 	spawner  *spawner
 	apps     []*app
 
@@ -106,6 +107,7 @@ func newSystem(s settings, out *console, lookup func(string) (string, bool)) (_ 
 		console:  out,
 		lookup:   lookup,
 		lock:     lock,
+		ports:    newPortPicker(),
 		spawner:  newSpawner(),
 		apiToken: getenv("DAPR_API_TOKEN"),
 		appToken: getenv("APP_API_TOKEN"),
@@ -127,16 +129,15 @@ func newSystem(s settings, out *console, lookup func(string) (string, bool)) (_ 
 		sys.appToken = randomToken()
 	}
 
-	picker := &portPicker{given: map[int]bool{}}
-	if err := picker.assign(apps, s.freePorts); err != nil {
+	if err := sys.ports.assign(apps, s.freePorts); err != nil {
 		return nil, err
 	}
-	if sys.brokerPort, err = picker.pick(); err != nil {
+	if sys.brokerPort, err = sys.ports.pick(); err != nil {
 		return nil, err
 	}
 	// 1025 and 8025 are where developers expect a mail sink.
 	for i, usual := range []int{1025, 8025} {
-		if sys.mailPorts[i], err = picker.prefer(usual, !s.freePorts); err != nil {
+		if sys.mailPorts[i], err = sys.ports.prefer(usual, !s.freePorts); err != nil {
 			return nil, err
 		}
 	}
@@ -388,6 +389,7 @@ func (s *system) stop(patient context.Context) error {
 		errs = append(errs, stopAll(patient, []*process{s.broker.process}, brokerGrace))
 	}
 	s.spawner.close()
+	s.ports.close()
 	for _, f := range s.logs {
 		errs = append(errs, f.Close())
 	}
