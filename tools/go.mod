@@ -2,6 +2,8 @@ module orderflow/tools
 
 go 1.26.4
 
+toolchain go1.26.10
+
 require (
 	github.com/emersion/go-smtp v0.25.1
 	github.com/nats-io/nats-server/v2 v2.15.2

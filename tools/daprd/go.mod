@@ -2,6 +2,8 @@ module orderflow/tools/daprd
 
 go 1.26.4
 
+toolchain go1.26.10
+
 require (
 	github.com/dapr/components-contrib v1.18.0
 	github.com/dapr/dapr v1.18.0
