@@ -33,7 +33,10 @@ import (
 // same read may be possible later.
 var ErrNotLoaded = errors.New("not loaded")
 
-const loadTimeout = 5 * time.Second
+const (
+	loadTimeout = 5 * time.Second
+	maxReads    = 32
+)
 
 // Sizes of one call to the sidecar, whose limit is 4 MiB for a message. DynamoDB
 // refuses a transaction over more than 100 keys.
@@ -71,24 +74,51 @@ func Value[T any](d Document) (*T, error) {
 type Store struct {
 	client dapr.Client
 	name   string
+	reads  chan struct{} // one for each read that is under way
 }
 
 // NewStore is the state store component of that name.
 func NewStore(client dapr.Client, name string) *Store {
-	return &Store{client: client, name: name}
+	return &Store{client: client, name: name, reads: make(chan struct{}, maxReads)}
 }
 
 // Load reads keys, each as it was at some moment of the call: there is no
 // snapshot over several. A key that does not exist has a Document without ETag.
 // Its error wraps ErrNotLoaded.
+//
+// It returns when ctx ends, but what it asked of the sidecar is carried through: a
+// read of Dapr 1.18's SQLite component that is cut off in the middle can leave a
+// connection behind through which nothing is written any more ("database is locked
+// (517)") until the sidecar is started anew. So that callers who come and leave
+// don't pile reads up, no more than maxReads are under way; the next waits.
 func (s *Store) Load(ctx context.Context, keys ...string) (map[string]Document, error) {
-	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
-	defer cancel()
-	docs, err := s.load(ctx, keys)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotLoaded, err)
+	type outcome struct {
+		docs map[string]Document
+		err  error
 	}
-	return docs, nil
+	select {
+	case s.reads <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrNotLoaded, ctx.Err())
+	}
+	loaded := make(chan outcome, 1)
+	go func() {
+		defer func() { <-s.reads }()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+		defer cancel()
+		docs, err := s.load(ctx, keys)
+		loaded <- outcome{docs, err}
+	}()
+	var o outcome
+	select {
+	case o = <-loaded:
+	case <-ctx.Done():
+		o.err = ctx.Err()
+	}
+	if o.err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotLoaded, o.err)
+	}
+	return o.docs, nil
 }
 
 func (s *Store) load(ctx context.Context, keys []string) (map[string]Document, error) {

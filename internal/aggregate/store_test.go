@@ -2,11 +2,14 @@ package aggregate
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	dapr "github.com/dapr/go-sdk/client"
 
 	"orderflow/internal/daprtest"
 )
@@ -59,6 +62,42 @@ func TestLoadAndWriteAreCutIntoCallsThatFit(t *testing.T) {
 			t.Error("written once more with the old ETags")
 		}
 	})
+}
+
+// What a caller no longer waits for is not cut off in the sidecar.
+func TestReadIsCarriedThroughWhenItsCallerLeaves(t *testing.T) {
+	client := slowClient{asked: make(chan context.Context), answer: make(chan struct{})}
+	defer close(client.answer)
+	ctx, leave := context.WithCancel(t.Context())
+	outcome := make(chan error)
+	go func() {
+		_, err := NewStore(client, "statestore").Load(ctx, "k")
+		outcome <- err
+	}()
+	asked := <-client.asked
+	leave()
+	if err := <-outcome; !errors.Is(err, ErrNotLoaded) || !errors.Is(err, context.Canceled) {
+		t.Errorf("the caller got %v", err)
+	}
+	if err := asked.Err(); err != nil {
+		t.Errorf("the sidecar got %v", err)
+	}
+	if _, ok := asked.Deadline(); !ok {
+		t.Error("the sidecar is asked without a deadline")
+	}
+}
+
+// slowClient answers reads when it is told to.
+type slowClient struct {
+	dapr.Client
+	asked  chan context.Context
+	answer chan struct{}
+}
+
+func (c slowClient) GetState(ctx context.Context, _, _ string, _ map[string]string) (*dapr.StateItem, error) {
+	c.asked <- ctx
+	<-c.answer
+	return &dapr.StateItem{}, nil
 }
 
 func TestWriteOfAKeyThatChangedMeanwhileFails(t *testing.T) {

@@ -49,6 +49,7 @@ func TestFlow(t *testing.T) {
 		{"one key of 20 clients is one order", shared(cases.OneKey)},
 		{"50 clients share the last 10 units", shared(cases.LastUnits)},
 		{"cancelling right after placing ends well either way", shared(cases.Cancels)},
+		{"callers who leave do no harm", (*flow).leaves},
 		{"an event that comes again has no second effect", (*flow).redelivers},
 		{"prices are followed, and fixed at placing", (*flow).prices},
 		{"sidecars and event routes want their tokens", (*flow).tokens},

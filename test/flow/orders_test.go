@@ -1,11 +1,15 @@
 package flow
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -54,6 +58,52 @@ func (f *flow) waits(t *testing.T) {
 	if o.Status != system.Cancelled || o.Reason != events.ReasonRejected {
 		t.Errorf("Prefer: wait=20 for more than there is answers %s", answer)
 	}
+}
+
+// leaves has many callers give up on a service that hangs, which then finds all
+// their requests at once. With Dapr 1.18's SQLite component some such rounds did for
+// no write to go through any more.
+func (f *flow) leaves(t *testing.T) {
+	const rounds, callers, patience = 20, 60, 50 * time.Millisecond
+	id := f.Shelve(t, "leave", 100, 10)
+	o := f.Ended(t, f.MustPlace(t, f.Placement(system.Item(id, 1))).OrderID)
+	ids := []string{o.OrderID}
+	for i := range 99 {
+		ids = append(ids, fmt.Sprint("none-", i))
+	}
+	reservations := f.Inventory.URL + "/reservations?" + url.Values{"orderId": ids}.Encode()
+	d := system.Description{Name: "Leave", Price: events.Money{Amount: 100, Currency: "EUR"}}
+	var left atomic.Int64
+	for round := range rounds {
+		if err := f.Signal("inventory", syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range callers {
+			all.Go(func() {
+				ctx, leave := context.WithTimeout(t.Context(), patience)
+				defer leave()
+				if _, err := system.Send(ctx, http.MethodGet, reservations, nil); err != nil {
+					left.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		if err := f.Signal("inventory", syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		d.LowStockThreshold = int64(round % 5) // so that there is something to write
+		if err := f.Describe(t.Context(), id, d); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+	}
+	if n := left.Load(); n < rounds*callers/2 { // some come before the signal does
+		t.Errorf("only %d of %d gave up", n, rounds*callers)
+	}
+	for range 5 {
+		f.Ended(t, f.MustPlace(t, f.Placement(system.Item(id, 1))).OrderID)
+	}
+	f.Counted(t, id, 4, 0, 6)
 }
 
 func (f *flow) redelivers(t *testing.T) {

@@ -5,7 +5,8 @@
 // name resolver, which works where multicast (the default resolver) does not.
 //
 // It is a module of its own so that neither the services nor the launcher move
-// the versions that the sidecar was released with.
+// the versions that the sidecar was released with. Its SQLite driver is newer on
+// purpose (docs/decisions.md).
 package main
 
 import (
