@@ -14,6 +14,14 @@ shift
 govulncheck=$PWD/bin/govulncheck
 copied=
 
+# What is looked at is the project, with the Go that go.mod names, and not the older
+# one that may be on this machine.
+if GOTOOLCHAIN=auto go version >/dev/null 2>&1; then
+	export GOTOOLCHAIN=auto
+else
+	echo "the Go version that go.mod names can't be had; looking at $(go env GOVERSION)" >&2
+fi
+
 check() { # module
 	status=0
 	output=$(cd "$1" && "$govulncheck" -db "$database" ./... 2>&1) || status=$?
