@@ -56,17 +56,10 @@ func (t *trial) run(tb testing.TB, f fault, row *result) (complaints []string) {
 		complaints = append(complaints, fmt.Sprintf("the fault could not be brought about: %v", err))
 	}
 	all.Wait() // each order is accepted
-	deadline := t.cleared.Add(patience)
-	for time.Now().Before(deadline) && len(t.unsettled()) > 0 {
+	for deadline := t.cleared.Add(patience); time.Now().Before(deadline) && len(t.unsettled()) > 0; {
 		time.Sleep(50 * time.Millisecond)
 	}
 	done()
-	// What an order gives back is written after its record says so: who is killed in
-	// between is told again by the broker.
-	for time.Now().Before(deadline) && t.holds(ctx) {
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.released = time.Now()
 
 	t.mu.Lock()
 	complaints = append(complaints, t.troubles...)
@@ -85,17 +78,6 @@ func (t *trial) run(tb testing.TB, f fault, row *result) (complaints []string) {
 	row.Trials++
 	row.Recovery = append(row.Recovery, recovery.Seconds())
 	return append(complaints, c.complaints...)
-}
-
-// holds says whether a product's units are still held for an order, or can't be seen.
-func (t *trial) holds(ctx context.Context) bool {
-	for _, id := range t.products {
-		var p system.Product
-		if found, err := find(ctx, t.Inventory.URL+"/products/"+url.PathEscape(id), &p); err != nil || !found || p.Reserved != 0 {
-			return true
-		}
-	}
-	return false
 }
 
 // counts are what is there after a trial.

@@ -42,7 +42,6 @@ type trial struct {
 	clients  []*rand.Rand // of each client; apart, since they run side by side
 	products []string     // the first is the hot one
 	cleared  time.Time
-	released time.Time // when no stock was held any more
 
 	mu       sync.Mutex
 	placed   map[string]*placed // by key
@@ -269,26 +268,20 @@ func (t *trial) unsettled() []*placed {
 }
 
 // recovery is the longest that an order took to have all its effects, from the
-// end of the fault or from when it was accepted, if that was later; or, if that is
-// longer, that the stock of all of them took to be shipped or given back, from the
-// end of the fault or from when the last was accepted.
+// end of the fault or from when it was accepted, if that was later.
 func (t *trial) recovery() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var longest time.Duration
-	last := t.cleared
 	for _, o := range t.placed {
 		from, to := t.cleared, o.settled
 		if o.accepted.After(from) {
 			from = o.accepted
-		}
-		if from.After(last) {
-			last = from
 		}
 		if to.IsZero() {
 			to = time.Now()
 		}
 		longest = max(longest, to.Sub(from))
 	}
-	return max(longest, t.released.Sub(last))
+	return longest
 }
