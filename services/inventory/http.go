@@ -330,10 +330,11 @@ func listing(name string, entries any, list string, next int) gin.H {
 
 // reservationBody is what became of an order's stock, as others see it.
 type reservationBody struct {
-	OrderID   string            `json:"orderId"`
-	Status    stock.Status      `json:"status"`
-	Items     []events.Item     `json:"items"`
-	Shortages []events.Shortage `json:"shortages,omitempty"`
+	OrderID    string            `json:"orderId"`
+	Status     stock.Status      `json:"status"`
+	Items      []events.Item     `json:"items"`
+	Shortages  []events.Shortage `json:"shortages,omitempty"`
+	GivingBack bool              `json:"givingBack,omitempty"`
 }
 
 // listReservations answers with what became of orders here.
@@ -353,7 +354,7 @@ func (s *server) listReservations(c *gin.Context) error {
 	}
 	bodies := make([]reservationBody, len(found))
 	for i, r := range found {
-		bodies[i] = reservationBody{OrderID: r.OrderID, Status: r.Status, Items: r.Items, Shortages: r.Shortages}
+		bodies[i] = reservationBody{OrderID: r.OrderID, Status: r.Status, Items: r.Items, Shortages: r.Shortages, GivingBack: r.GivingBack}
 	}
 	c.JSON(http.StatusOK, gin.H{"reservations": bodies})
 	return nil

@@ -525,6 +525,41 @@ func TestAHalfAppliedCreation(t *testing.T) {
 	}
 }
 
+// One replica has written that the order's stock is released and may be killed before
+// it is. Until somebody has given it back, nobody is told that all is done.
+func TestWhatIsBeingGivenBack(t *testing.T) {
+	inBothModes(t, 2, func(t *testing.T, b *bench) {
+		b.product("cup", 10)
+		o := order("o", "cup:3")
+		b.deliver(created(o))
+		want := func(status stock.Status, givingBack bool) {
+			t.Helper()
+			got := parse[struct{ Reservations []reservationBody }](t, b.replica(1).call("GET", "/reservations?orderId=o", "").body).Reservations
+			if len(got) != 1 || got[0].Status != status || got[0].GivingBack != givingBack {
+				t.Errorf("%+v, want %s, being given back: %t", got, status, givingBack)
+			}
+		}
+		want(stock.Reserved, false)
+		reached, goOn := b.stopAt("save product-cup")
+		first := make(chan string)
+		go func() { first <- b.replica(0).deliver(cancelled(o)) }()
+		<-reached
+		want(stock.Released, true)
+		b.wantCounts("cup", [4]int64{10, 7, 3, 0})
+		if v := b.replica(1).deliver(cancelled(o)); v != "SUCCESS" { // to whom it came again
+			t.Errorf("verdict %s", v)
+		}
+		want(stock.Released, false)
+		b.wantCounts("cup", [4]int64{10, 10, 0, 0})
+		goOn()
+		if v := <-first; v != "SUCCESS" {
+			t.Errorf("the first one's verdict is %s", v)
+		}
+		want(stock.Released, false)
+		b.wantCounts("cup", [4]int64{10, 10, 0, 0})
+	})
+}
+
 // replica is the bench with no other replica than that one.
 func (b *bench) replica(i int) *bench {
 	return &bench{Sidecar: b.Sidecar, tb: b.tb, doc: b.doc, urls: b.urls[i : i+1]}

@@ -164,7 +164,23 @@ func (inv *inventory) Settle(ctx context.Context, orderID string, items []events
 		}
 		return nil
 	})
-	return d, err
+	if err != nil || !d.GaveBack {
+		return d, err
+	}
+	return d, inv.gaveBack(ctx, recordKey)
+}
+
+// gaveBack has a record no longer say that something is being given back.
+func (inv *inventory) gaveBack(ctx context.Context, recordKey string) error {
+	return inv.committer.Do(ctx, []string{recordKey}, func(tx *aggregate.Tx) error {
+		record, err := aggregate.Get[stock.Reservation](tx, recordKey)
+		if err != nil || record == nil {
+			return err
+		}
+		record.GivingBack = false
+		tx.Put(recordKey, record)
+		return nil
+	})
 }
 
 // put writes the product that m has moved, and m into its ledger.

@@ -74,8 +74,9 @@ func (o others) effects(ctx context.Context, ids []string) (map[string]order.Eff
 	query := url.Values{"orderId": ids}
 	var held struct {
 		Reservations []struct {
-			OrderID string `json:"orderId"`
-			Status  string `json:"status"`
+			OrderID    string `json:"orderId"`
+			Status     string `json:"status"`
+			GivingBack bool   `json:"givingBack"`
 		} `json:"reservations"`
 	}
 	if err := o.get(ctx, "inventory", "reservations", query, &held); err != nil {
@@ -83,7 +84,7 @@ func (o others) effects(ctx context.Context, ids []string) (map[string]order.Eff
 	}
 	effects := make(map[string]order.Effects, len(ids))
 	for _, r := range held.Reservations {
-		effects[r.OrderID] = order.Effects{Stock: r.Status != "RESERVED"}
+		effects[r.OrderID] = order.Effects{Stock: r.Status != "RESERVED" && !r.GivingBack}
 	}
 	var told struct {
 		Notifications []struct {

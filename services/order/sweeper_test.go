@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -301,4 +302,25 @@ func TestSweepNeedsOnlyInventoryForWhatIsPending(t *testing.T) {
 	b.asking = errors.New("notification is away")
 	b.now = b.now.Add(8 * time.Second)
 	b.want(b.sweep(s), pending+":1:ORDER_CREATED")
+}
+
+func TestEffectsAsOthersTellThem(t *testing.T) {
+	sidecar, client := daprtest.Start(t, daprtest.RedisLike)
+	sidecar.Invoke(func(appID, _ string) ([]byte, error) {
+		if appID == "notification" {
+			return []byte(`{"notifications":[{"orderId":"shipped","status":"SENT"},{"orderId":"released","status":"FAILED"},{"orderId":"held","status":"PENDING"}]}`), nil
+		}
+		return []byte(`{"reservations":[{"orderId":"held","status":"RESERVED"},{"orderId":"shipped","status":"SHIPPED"},
+			{"orderId":"leaving","status":"RELEASED","givingBack":true},{"orderId":"released","status":"RELEASED"}]}`), nil
+	})
+	got, err := others{client}.effects(t.Context(), []string{"held", "shipped", "leaving", "released", "unknown"})
+	want := map[string]order.Effects{
+		"held":     {},
+		"shipped":  {Stock: true, Notified: true},
+		"leaving":  {},
+		"released": {Stock: true, Notified: true},
+	}
+	if err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
 }

@@ -222,7 +222,7 @@ func (t *trial) watch(ctx context.Context) {
 			t.mu.Lock()
 			for _, o := range chunk {
 				stock, mail := held[o.id], told[o.id]
-				if len(stock) == 1 && stock[0].Status != "RESERVED" && len(mail) > 0 && mail[0].Status != "PENDING" {
+				if len(stock) == 1 && stock[0].Status != "RESERVED" && !stock[0].GivingBack && len(mail) > 0 && mail[0].Status != "PENDING" {
 					o.settled = now
 				}
 			}
@@ -233,9 +233,10 @@ func (t *trial) watch(ctx context.Context) {
 
 // effect is what another service has on record about an order.
 type effect struct {
-	OrderID string `json:"orderId"`
-	Kind    string `json:"kind"`
-	Status  string `json:"status"`
+	OrderID    string `json:"orderId"`
+	Kind       string `json:"kind"`
+	Status     string `json:"status"`
+	GivingBack bool   `json:"givingBack"`
 }
 
 // ask asks a service about orders, at most maxAsked.

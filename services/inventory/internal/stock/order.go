@@ -19,8 +19,9 @@
 //	Claim last.      RESERVED and SHIPPED are written after the products, so
 //	                 that RESERVED means: all lines are held, or being shipped.
 //	Disclaim first.  REJECTED, RELEASED and CANCELLED are written before
-//	                 anything is given back. Without a record nobody gives
-//	                 anything back.
+//	                 anything is given back, and say until it is that it is
+//	                 being given back. Without a record nobody gives anything
+//	                 back.
 //	Name the hold.   RESERVED names, for each line, the movement by which it is
 //	                 held. Anything else that is held for an order with a record
 //	                 is a leftover: whoever sees it gives it back, and nobody
@@ -70,8 +71,11 @@ type Reservation struct {
 	Items     []events.Item     `json:"items"`
 	Held      map[string]int    `json:"held,omitempty"`      // the Seq of each item's Hold, by product id, if it was ever RESERVED
 	Shortages []events.Shortage `json:"shortages,omitempty"` // if REJECTED
-	DecidedAt time.Time         `json:"decidedAt"`           // when the record was created
-	SettledAt time.Time         `json:"settledAt,omitzero"`  // when it became SHIPPED or RELEASED
+	// GivingBack says that something may be held still, of which the record no
+	// longer knows: whoever was giving it back may have died over it.
+	GivingBack bool      `json:"givingBack,omitempty"`
+	DecidedAt  time.Time `json:"decidedAt"`          // when the record was created
+	SettledAt  time.Time `json:"settledAt,omitzero"` // when it became SHIPPED or RELEASED
 }
 
 // Order is an order, what its record says, which is nil if there is none, and
@@ -93,6 +97,9 @@ type Decision struct {
 	RecordFirst bool
 	// Moves are the changes made to the products, at most one each.
 	Moves []Move
+	// GaveBack says that when all of that is written the record's GivingBack is to
+	// be taken back.
+	GaveBack bool
 	// Facts are what to tell when all is written.
 	Facts []Fact
 	// Oddity is what should never be, to be logged, or empty.
@@ -110,7 +117,7 @@ const (
 // many orders already.
 func (o Order) Reserve(at time.Time) (Decision, error) {
 	if o.Record != nil {
-		d := Decision{Moves: o.giveBack(o.leftovers(), at), Facts: o.Record.answer()}
+		d := Decision{Moves: o.giveBack(o.leftovers(), at), GaveBack: o.Record.GivingBack, Facts: o.Record.answer()}
 		d.Facts = append(d.Facts, o.lowFacts()...)
 		return d, nil
 	}
@@ -135,6 +142,7 @@ func (o Order) Reserve(at time.Time) (Decision, error) {
 		// for want of stock that another order of the same batch is about to
 		// take, and then stands only if that order got it.
 		d.RecordFirst = len(d.Moves) > 0
+		record.GivingBack, d.GaveBack = d.RecordFirst, d.RecordFirst
 		return d, nil
 	}
 	if full != nil {
@@ -200,6 +208,13 @@ func (o Order) Release(at time.Time) (Decision, error) {
 		d.Oddity = "order cancelled that is SHIPPED: nothing is given back"
 	}
 	d.Moves = o.giveBack(o.holding(), at)
+	switch {
+	case d.Record != nil:
+		d.Record.GivingBack = len(d.Moves) > 0
+		d.GaveBack = d.Record.GivingBack
+	default:
+		d.GaveBack = o.Record.GivingBack
+	}
 	d.Facts = append(d.Facts, o.lowFacts()...)
 	return d, nil
 }
