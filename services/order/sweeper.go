@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"orderflow/events"
@@ -69,6 +70,7 @@ type sweeper struct {
 	// A service that was away has a queue to work off before anything can have had its
 	// effect; telling it all again at once would make the queue twice as long. So, from
 	// back, when the others could be asked again, it is given the time.
+	mu   sync.Mutex // guards these two: nothing keeps two sweeps apart within a process
 	away bool
 	back time.Time
 }
@@ -222,10 +224,18 @@ func (s *sweeper) examine(ctx context.Context, orders []open) ([]open, error) {
 // everything held back each time.
 func (s *sweeper) heard(all bool) {
 	now := s.orders.now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if all && s.away && now.Sub(s.back) >= s.patience.Effect<<maxDoubled {
 		s.back = now
 	}
 	s.away = !all
+}
+
+func (s *sweeper) lastBack() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.back
 }
 
 // advance takes the next step about one order, and says whether it stays open and
@@ -258,8 +268,8 @@ func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Docume
 	patience.Effect <<= min(entry.Times, maxDoubled)
 	last := history[len(history)-1]
 	told := entry.Told
-	if s.orders.now().Sub(s.back) < s.patience.Effect && told.Before(s.back) {
-		told = s.back
+	if back := s.lastBack(); s.orders.now().Sub(back) < s.patience.Effect && told.Before(back) {
+		told = back
 	}
 	switch o.Next(known, told, s.orders.now(), patience) {
 	case order.Settled:
