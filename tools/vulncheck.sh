@@ -19,6 +19,7 @@ copied=
 if GOTOOLCHAIN=auto go version >/dev/null 2>&1; then
 	export GOTOOLCHAIN=auto
 else
+	export GOTOOLCHAIN=local
 	echo "the Go version that go.mod names can't be had; looking at $(go env GOVERSION)" >&2
 fi
 
@@ -57,7 +58,7 @@ for module in "$@"; do
 		echo "$output" >&2
 		databaseTrouble || exit "$status"
 		echo >&2
-		echo "!!! VULNERABILITIES WERE NOT CHECKED: $database could not be consulted, nor a copy be made." >&2
+		echo "!!! VULNERABILITIES WERE NOT CHECKED: $database could not be consulted, or no copy be made." >&2
 		echo "!!! Set GOVULNDB to a mirror or a copy of it." >&2
 		if [ -n "${CI:-}" ] && [ "${VULNDB_OFFLINE_OK:-}" != 1 ]; then
 			echo "!!! In CI that fails; VULNDB_OFFLINE_OK=1 accepts it." >&2

@@ -11,10 +11,11 @@ set -eu
 
 mkdir -p "$1"
 copies=$(cd "$1" && pwd)
-work=$(mktemp -d)
+work=$(mktemp -d "$copies/.new.XXXXXX") # beside the copy, which a rename completes
 trap 'chmod -R u+w "$work" && rm -rf "$work"' EXIT
 
 cd "$work"
+unset $(git rev-parse --local-env-vars) # a hook's would be the project's repository
 go mod init vulndb >/dev/null 2>&1
 version=$(go list -m -f '{{.Version}}' golang.org/x/vulndb@latest)
 copy=$copies/$version
@@ -29,8 +30,9 @@ if [ ! -e "$copy/index/db.json" ]; then
 	cp -r "$(go list -m -f '{{.Dir}}' golang.org/x/vulndb)/data" repo/
 	chmod -R u+w repo
 	git -C repo init -q
-	git -C repo add -A
-	git -C repo -c user.name=copy -c user.email=copy@localhost commit -qm "$version"
+	git -C repo add -Af
+	git -C repo -c user.name=copy -c user.email=copy@localhost -c commit.gpgsign=false -c core.hooksPath=/dev/null \
+		commit -qm "$version"
 	go run golang.org/x/vulndb/cmd/gendb -repo repo -out out >&2
 	rm -rf "$copy"
 	mv out "$copy"

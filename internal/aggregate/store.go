@@ -86,8 +86,8 @@ func NewStore(client dapr.Client, name string) *Store {
 // snapshot over several. A key that does not exist has a Document without ETag.
 // Its error wraps ErrNotLoaded.
 //
-// It returns when ctx ends, but what it asked of the sidecar is carried through: a
-// read of Dapr 1.18's SQLite component that is cut off in the middle can leave a
+// It returns when ctx ends, but what it asked of the sidecar is carried through, for
+// as long as a read may take: a read of Dapr 1.18's SQLite component that is cut off in the middle can leave a
 // connection behind through which nothing is written any more ("database is locked
 // (517)") until the sidecar is started anew. So that callers who come and leave
 // don't pile reads up, no more than maxReads are under way; the next waits.
@@ -96,6 +96,9 @@ func (s *Store) Load(ctx context.Context, keys ...string) (map[string]Document, 
 		docs map[string]Document
 		err  error
 	}
+	caller := ctx
+	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
+	defer cancel()
 	select {
 	case s.reads <- struct{}{}:
 	case <-ctx.Done():
@@ -104,7 +107,7 @@ func (s *Store) Load(ctx context.Context, keys ...string) (map[string]Document, 
 	loaded := make(chan outcome, 1)
 	go func() {
 		defer func() { <-s.reads }()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), loadTimeout)
 		defer cancel()
 		docs, err := s.load(ctx, keys)
 		loaded <- outcome{docs, err}

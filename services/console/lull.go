@@ -26,7 +26,7 @@ type lull struct {
 func (l *lull) await(ctx context.Context) {
 	l.mu.Lock()
 	now := time.Now()
-	if now.After(l.due) && now.Sub(l.last) > giveWay {
+	if now.Sub(l.due) > giveWay && now.Sub(l.last) > giveWay {
 		l.due = now.Add(giveWay)
 	}
 	turn := time.NewTimer(l.due.Sub(now))

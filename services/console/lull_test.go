@@ -23,6 +23,7 @@ func TestLull(t *testing.T) {
 		time.Sleep(giveWay / 4)
 		waits(giveWay * 3 / 4) // with the first
 		synctest.Wait()
+		waits(0) // behind them, which are being written
 		l.kept()
 		waits(0) // right behind
 		time.Sleep(giveWay)

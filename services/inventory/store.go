@@ -126,8 +126,17 @@ func (inv *inventory) Receive(ctx context.Context, id, receiptID string, quantit
 }
 
 // Settle decides about an order and writes the record and the products in the
-// sequence that the decision asks for.
-func (inv *inventory) Settle(ctx context.Context, orderID string, items []events.Item, decide settlement, at time.Time) (d stock.Decision, err error) {
+// sequence that the decision asks for. Once something is given back the record says
+// so.
+func (inv *inventory) Settle(ctx context.Context, orderID string, items []events.Item, decide settlement, at time.Time) (stock.Decision, error) {
+	d, err := inv.settle(ctx, orderID, items, decide, at)
+	if err == nil && d.GaveBack {
+		_, err = inv.settle(ctx, orderID, items, stock.Order.GivenBack, at)
+	}
+	return d, err
+}
+
+func (inv *inventory) settle(ctx context.Context, orderID string, items []events.Item, decide settlement, at time.Time) (d stock.Decision, err error) {
 	recordKey := reservationKey(orderID)
 	keys := []string{recordKey}
 	for _, it := range items {
@@ -164,23 +173,7 @@ func (inv *inventory) Settle(ctx context.Context, orderID string, items []events
 		}
 		return nil
 	})
-	if err != nil || !d.GaveBack {
-		return d, err
-	}
-	return d, inv.gaveBack(ctx, recordKey)
-}
-
-// gaveBack has a record no longer say that something is being given back.
-func (inv *inventory) gaveBack(ctx context.Context, recordKey string) error {
-	return inv.committer.Do(ctx, []string{recordKey}, func(tx *aggregate.Tx) error {
-		record, err := aggregate.Get[stock.Reservation](tx, recordKey)
-		if err != nil || record == nil {
-			return err
-		}
-		record.GivingBack = false
-		tx.Put(recordKey, record)
-		return nil
-	})
+	return d, err
 }
 
 // put writes the product that m has moved, and m into its ledger.

@@ -49,6 +49,9 @@ func (p *portPicker) pick() (int, error) {
 func (p *portPicker) claimBlock() error {
 	for _, block := range rand.Perm((lastFree - firstFree + 1) / blockSize) {
 		first := firstFree + block*blockSize
+		if p.given[first] {
+			continue // the run file has it
+		}
 		guard, err := net.Listen("tcp", loopback(first))
 		if err != nil {
 			continue

@@ -43,6 +43,9 @@
 //   - A cancel that read a product before the create filled it, and the record
 //     after, would miss what is held there. It sees that the line is not held as
 //     RESERVED says, and reads again (ErrTorn).
+//   - A cancel that overtakes a create on its way finds nothing held and says so; the
+//     create may hold something for a moment yet. If it dies in that moment, only its
+//     redelivery gives it back.
 package stock
 
 import (
@@ -58,9 +61,9 @@ type Status string
 
 const (
 	Reserved  Status = "RESERVED"  // all its lines are held
-	Rejected  Status = "REJECTED"  // a line fell short; nothing is held
+	Rejected  Status = "REJECTED"  // a line fell short; nothing is held, unless GivingBack
 	Shipped   Status = "SHIPPED"   // all its lines left
-	Released  Status = "RELEASED"  // was RESERVED; nothing is held any more
+	Released  Status = "RELEASED"  // was RESERVED; nothing is held any more, unless GivingBack
 	Cancelled Status = "CANCELLED" // cancelled before anything was decided; nothing will be held
 )
 
@@ -71,8 +74,8 @@ type Reservation struct {
 	Items     []events.Item     `json:"items"`
 	Held      map[string]int    `json:"held,omitempty"`      // the Seq of each item's Hold, by product id, if it was ever RESERVED
 	Shortages []events.Shortage `json:"shortages,omitempty"` // if REJECTED
-	// GivingBack says that something may be held still, of which the record no
-	// longer knows: whoever was giving it back may have died over it.
+	// GivingBack says that something may be held still, whatever Status says: whoever
+	// was giving it back may have died over it.
 	GivingBack bool      `json:"givingBack,omitempty"`
 	DecidedAt  time.Time `json:"decidedAt"`          // when the record was created
 	SettledAt  time.Time `json:"settledAt,omitzero"` // when it became SHIPPED or RELEASED
@@ -97,8 +100,7 @@ type Decision struct {
 	RecordFirst bool
 	// Moves are the changes made to the products, at most one each.
 	Moves []Move
-	// GaveBack says that when all of that is written the record's GivingBack is to
-	// be taken back.
+	// GaveBack says that when all of that is written GivenBack is to be decided.
 	GaveBack bool
 	// Facts are what to tell when all is written.
 	Facts []Fact
@@ -177,6 +179,7 @@ func (o Order) Ship(at time.Time) Decision {
 		return d
 	default:
 		d.Oddity = fmt.Sprintf("order completed that is %s: nothing is shipped", o.Record.Status)
+		d.GaveBack = o.Record.GivingBack
 		return d
 	}
 	for _, p := range o.holding() {
@@ -217,6 +220,21 @@ func (o Order) Release(at time.Time) (Decision, error) {
 	}
 	d.Facts = append(d.Facts, o.lowFacts()...)
 	return d, nil
+}
+
+// GivenBack decides that the record need no longer say that something is being
+// given back. ErrTorn, with nothing changed, if something is held: whoever gave it
+// back has not seen it, or it has come since, and the event has to come again.
+func (o Order) GivenBack(time.Time) (Decision, error) {
+	if o.Record == nil || !o.Record.GivingBack {
+		return Decision{}, nil
+	}
+	if len(o.holding()) > 0 {
+		return Decision{}, fmt.Errorf("order %s: %w", o.ID, ErrTorn)
+	}
+	record := *o.Record
+	record.GivingBack = false
+	return Decision{Record: &record}, nil
 }
 
 // holding are the products in which something is held for the order, in the

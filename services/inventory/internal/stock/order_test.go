@@ -170,6 +170,10 @@ func TestDecisions(t *testing.T) {
 			if got != tt.want || d.RecordFirst != tt.first {
 				t.Errorf("record %q, first %v; want %q, %v", got, d.RecordFirst, tt.want, tt.first)
 			}
+			// Who gives back after the record says so may die in between.
+			if owes := d.Record != nil && d.RecordFirst && len(d.Moves) > 0; d.Record != nil && d.Record.GivingBack != owes || d.GaveBack != owes {
+				t.Errorf("record %+v, gave back %v; want that it says so: %v", d.Record, d.GaveBack, owes)
+			}
 			if s := moved(d.Moves); s != tt.moves {
 				t.Errorf("moves %q, want %q", s, tt.moves)
 			}
@@ -183,6 +187,36 @@ func TestDecisions(t *testing.T) {
 				t.Errorf("the record was changed in place")
 			}
 		})
+	}
+}
+
+// Whoever dies over giving back leaves a record that says so. Whatever event comes
+// next, it is given back and the record says so no longer; and not before.
+func TestWhatIsBeingGivenBack(t *testing.T) {
+	items := []events.Item{{ID: "cup", Quantity: 2}, {ID: "pot", Quantity: 1}}
+	for _, status := range []Status{Rejected, Released, Cancelled} {
+		for name, decide := range map[string]func(Order, time.Time) (Decision, error){"created": Order.Reserve, "completed": ship, "cancelled": Order.Release} {
+			t.Run(string(status)+" "+name, func(t *testing.T) {
+				record := &Reservation{OrderID: "o", Status: status, Items: items, GivingBack: true}
+				o := Order{ID: "o", Items: items, Record: record, Products: shelf(map[string]int64{"cup": 5, "pot": 5})}
+				o.Products["cup"].hold("o", 2, noon)
+				if d, err := o.GivenBack(noon); !errors.Is(err, ErrTorn) || d.Record != nil {
+					t.Errorf("while something is held: %+v, %v", d, err)
+				}
+				d, err := decide(o, noon)
+				if err != nil || moved(d.Moves) != "released 2 cup" || !d.GaveBack || d.Record != nil {
+					t.Fatalf("decided %+v, %v", d, err)
+				}
+				d, err = o.GivenBack(noon)
+				if err != nil || d.Record == nil || d.Record.GivingBack || d.Record.Status != status || len(d.Moves) > 0 || !record.GivingBack {
+					t.Errorf("once nothing is: %+v, %v", d, err)
+				}
+				o.Record = d.Record
+				if d, err := o.GivenBack(noon); err != nil || !reflect.DeepEqual(d, Decision{}) {
+					t.Errorf("once more: %+v, %v", d, err)
+				}
+			})
+		}
 	}
 }
 
