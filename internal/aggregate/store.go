@@ -87,16 +87,16 @@ func NewStore(client dapr.Client, name string) *Store {
 // Its error wraps ErrNotLoaded.
 //
 // It returns when ctx ends, but what it asked of the sidecar is carried through, for
-// as long as a read may take: a read of Dapr 1.18's SQLite component that is cut off in the middle can leave a
-// connection behind through which nothing is written any more ("database is locked
-// (517)") until the sidecar is started anew. So that callers who come and leave
-// don't pile reads up, no more than maxReads are under way; the next waits.
+// as long as a read may take: a read of Dapr 1.18's SQLite component that is cut off
+// in the middle can leave a connection behind through which nothing is written any
+// more ("database is locked (517)") until the sidecar is started anew. So that
+// callers who come and leave don't pile reads up, no more than maxReads are under
+// way; the next waits.
 func (s *Store) Load(ctx context.Context, keys ...string) (map[string]Document, error) {
 	type outcome struct {
 		docs map[string]Document
 		err  error
 	}
-	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, loadTimeout)
 	defer cancel()
 	select {
@@ -107,7 +107,7 @@ func (s *Store) Load(ctx context.Context, keys ...string) (map[string]Document, 
 	loaded := make(chan outcome, 1)
 	go func() {
 		defer func() { <-s.reads }()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(caller), loadTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
 		defer cancel()
 		docs, err := s.load(ctx, keys)
 		loaded <- outcome{docs, err}
