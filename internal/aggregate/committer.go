@@ -125,6 +125,7 @@ func (c *Committer) batch(first *command) []*command {
 // commit answers every command of the batch.
 func (c *Committer) commit(batch []*command) {
 	deadline := time.Now().Add(c.timeout)
+	var before error // what the attempt before this one failed of
 	for attempt := 1; len(batch) > 0; attempt++ {
 		size := max(1, len(batch)>>max(0, attempt-splitAfter))
 		var left []*command
@@ -140,6 +141,11 @@ func (c *Committer) commit(batch []*command) {
 		if failure == nil {
 			continue
 		}
+		// An attempt that the deadline cuts off does not know what is wrong.
+		if before != nil && !time.Now().Before(deadline) {
+			failure = fmt.Errorf("%w (before that: %w)", failure, before)
+		}
+		before = failure
 		if !pause(deadline, attempt) {
 			for _, cmd := range batch {
 				cmd.answer <- fmt.Errorf("%w within %s: %w", ErrNotCommitted, c.timeout, failure)

@@ -433,6 +433,25 @@ func TestStoreThatIsDownEndsInErrNotCommittedInTime(t *testing.T) {
 	}
 }
 
+func TestErrorOfAnAttemptCutOffByTheDeadlineNamesTheOneBefore(t *testing.T) {
+	inBothModes(t, func(t *testing.T, s *daprtest.Sidecar, store *Store) {
+		var calls atomic.Int32
+		cutOff := make(chan struct{})
+		s.Fail(func(string) error {
+			if calls.Add(1) == 1 {
+				return errors.New("the store is away")
+			}
+			<-cutOff
+			return nil
+		})
+		err := together(store, 300*time.Millisecond, &command{keys: []string{"k"}, decide: record("1", "k")})[0]
+		close(cutOff)
+		if !errors.Is(err, ErrNotCommitted) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the store is away") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
 func TestWhatWasWrittenByATimedOutCommitIsSettledByTheNext(t *testing.T) {
 	inBothModes(t, func(t *testing.T, s *daprtest.Sidecar, store *Store) {
 		g := holdCalls(t, s, "after SaveState")
