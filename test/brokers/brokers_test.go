@@ -1,6 +1,7 @@
 package brokers
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -46,6 +47,13 @@ func TestServers(t *testing.T) {
 					t.Errorf("%s, process %d after %s, process %d", s.Address(), s.PID(), address, first)
 				}
 				t.Logf("answers again after %s", time.Since(begin).Round(time.Millisecond))
+				backlog, err := s.Backlog(t.Context())
+				if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, errNobodyReads) {
+					err = nil
+				}
+				if backlog != "" || err != nil {
+					t.Errorf("nothing was published, and %q waits (%v)", backlog, err)
+				}
 			})
 			if dir == "" {
 				return // it did not start

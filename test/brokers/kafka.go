@@ -3,6 +3,7 @@ package brokers
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -71,6 +72,8 @@ log.segment.bytes=16777216
 	},
 }
 
+var errNobodyReads = errors.New("kafka names no partition that anybody reads")
+
 // kafkaBacklog reads what Kafka's own tool says of all groups:
 //
 //	GROUP TOPIC PARTITION CURRENT-OFFSET LOG-END-OFFSET LAG ...
@@ -97,7 +100,7 @@ func kafkaBacklog(table string) (string, error) {
 		}
 	}
 	if partitions == 0 {
-		return "", fmt.Errorf("kafka names no partition that anybody reads:\n%s", table)
+		return "", fmt.Errorf("%w:\n%s", errNobodyReads, table)
 	}
 	return strings.Join(waiting, "; "), nil
 }
