@@ -2,6 +2,7 @@ package brokers
 
 import (
 	"context"
+	_ "embed" // of fauxqs.mjs
 	"fmt"
 	"io"
 	"net/http"
@@ -12,8 +13,11 @@ import (
 	"strings"
 )
 
-// AWS can only be imitated on a machine. Both imitations keep everything in memory:
-// what is killed is empty when it is started again.
+//go:embed fauxqs.mjs
+var fauxqsMain string
+
+// AWS can only be imitated on a machine. Both imitations have what they are given in
+// memory only, and lose it when they are killed, fauxqs all but its topics and queues.
 //
 // fauxqs imitates SNS and SQS, and is quick: moto, the best known, takes 30 ms for a
 // publish. Fifty at once then exceed the 2 s of a publish (resiliency.yaml), are sent
@@ -29,12 +33,8 @@ var fauxqs = kind{
 		if err != nil {
 			return nil, err
 		}
-		// Its own program listens on all interfaces.
-		cmd := exec.Command("node", "--input-type=module", "--eval", fmt.Sprintf(`
-import { buildApp } from "fauxqs";
-const app = buildApp({ logger: false, defaultRegion: %q });
-process.on("SIGTERM", () => process.exit(0));
-await app.listen({ host: "127.0.0.1", port: %d });`, awsRegion, s.port))
+		cmd := exec.Command("node", "--input-type=module", "--eval", fauxqsMain, "--",
+			awsRegion, strconv.Itoa(s.port), filepath.Join(s.dir, "journal"))
 		cmd.Dir = filepath.Dir(filepath.Dir(module)) // where it looks for modules
 		return cmd, nil
 	},
