@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -70,30 +69,13 @@ func inBothModes(t *testing.T, test func(*testing.T, *bench)) {
 // must have the status.
 func (b *bench) call(method, path, body string, want int, v any) {
 	b.tb.Helper()
-	req, err := http.NewRequest(method, b.url+path, strings.NewReader(body))
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	req.Header.Set("dapr-api-token", token)
-	req.Header.Set("X-Operator", "ada")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	b.doc.CheckResponse(b.tb, method, path, resp.StatusCode, got)
-	if resp.StatusCode != want {
-		b.tb.Fatalf("%s %s: %d %s, want %d", method, path, resp.StatusCode, got, want)
+	a := apitest.Send(b.tb, method, b.url+path, body, "dapr-api-token", token, "X-Operator", "ada")
+	b.doc.CheckResponse(b.tb, method, path, a.Status, a.Body)
+	if a.Status != want {
+		b.tb.Fatalf("%s %s: %d %s, want %d", method, path, a.Status, a.Body, want)
 	}
 	if v != nil {
-		if err := json.Unmarshal(got, v); err != nil {
+		if err := json.Unmarshal(a.Body, v); err != nil {
 			b.tb.Fatal(err)
 		}
 	}

@@ -13,12 +13,13 @@ import (
 	pb "github.com/dapr/dapr/pkg/proto/runtime/v1"
 
 	"orderflow/events"
+	"orderflow/internal/apitest"
 	"orderflow/internal/daprtest"
 	"orderflow/services/inventory/internal/stock"
 )
 
 // admin sends a request as an operator does.
-func (b *bench) admin(method, path, body string) answer {
+func (b *bench) admin(method, path, body string) apitest.Answer {
 	b.tb.Helper()
 	return b.call(method, path, body, "dapr-api-token", token)
 }
@@ -41,13 +42,13 @@ func (b *bench) findings(query string) (found []finding, pages int) {
 	b.tb.Helper()
 	for cursor := ""; ; pages++ {
 		a := b.admin("GET", "/admin/audit?"+query+cursor, "")
-		if a.status != http.StatusOK {
-			b.tb.Fatalf("%d %s", a.status, a.body)
+		if a.Status != http.StatusOK {
+			b.tb.Fatalf("%d %s", a.Status, a.Body)
 		}
 		page := parse[struct {
 			Products   []finding
 			NextCursor string
-		}](b.tb, a.body)
+		}](b.tb, a.Body)
 		found = append(found, page.Products...)
 		if page.NextCursor == "" {
 			return found, pages + 1
@@ -140,8 +141,8 @@ func TestAnswersAreReplayed(t *testing.T) {
 
 		const request = `{"orderIds":["held","shipped","released","rejected","early","nobody"]%s}`
 		a := b.admin("POST", "/admin/replay", fmt.Sprintf(request, `,"topic":"replay"`))
-		if a.status != http.StatusOK {
-			t.Fatalf("%d %s", a.status, a.body)
+		if a.Status != http.StatusOK {
+			t.Fatalf("%d %s", a.Status, a.Body)
 		}
 		again := b.Replayed()
 		if len(again) != len(told) {
@@ -186,11 +187,11 @@ func TestAdminBadInput(t *testing.T) {
 		{"a cursor of something else", "GET", "/admin/audit?cursor=e30", "", 400, "cursor"},
 	} {
 		a := b.admin(tt.method, tt.path, tt.body)
-		if a.status != tt.status || !strings.Contains(string(a.body), tt.says) {
-			t.Errorf("%s: %d %s", tt.name, a.status, a.body)
+		if a.Status != tt.status || !strings.Contains(string(a.Body), tt.says) {
+			t.Errorf("%s: %d %s", tt.name, a.Status, a.Body)
 		}
-		if a := b.call(tt.method, tt.path, tt.body); a.status != http.StatusUnauthorized {
-			t.Errorf("%s, without a token: %d", tt.name, a.status)
+		if a := b.call(tt.method, tt.path, tt.body); a.Status != http.StatusUnauthorized {
+			t.Errorf("%s, without a token: %d", tt.name, a.Status)
 		}
 	}
 	if b.Keys() != keys || len(b.Published()) != published {

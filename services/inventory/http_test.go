@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"orderflow/events"
+	"orderflow/internal/apitest"
 	"orderflow/internal/daprtest"
 	"orderflow/internal/problem"
 	"orderflow/internal/pubsub"
@@ -37,12 +38,12 @@ func TestDescribeAProduct(t *testing.T) {
 		for _, s := range steps {
 			before := len(b.Published())
 			a := b.call("PUT", "/products/cup", s.body)
-			p := parse[productBody](t, a.body)
-			if a.status != s.status || p.Version != s.version {
-				t.Fatalf("%s: %d %s, want %d and version %d", s.name, a.status, a.body, s.status, s.version)
+			p := parse[productBody](t, a.Body)
+			if a.Status != s.status || p.Version != s.version {
+				t.Fatalf("%s: %d %s, want %d and version %d", s.name, a.Status, a.Body, s.status, s.version)
 			}
-			if s.status == http.StatusCreated && a.header.Get("Location") != "/products/cup" {
-				t.Errorf("Location is %q", a.header.Get("Location"))
+			if s.status == http.StatusCreated && a.Header.Get("Location") != "/products/cup" {
+				t.Errorf("Location is %q", a.Header.Get("Location"))
 			}
 			if got := b.published(before); got != s.told {
 				t.Errorf("%s: told %q, want %q", s.name, got, s.told)
@@ -62,12 +63,12 @@ func TestAPriceThatIsNotPublished(t *testing.T) {
 		return nil
 	})
 	const body = `{"name":"Cup","price":{"amount":250,"currency":"EUR"}}`
-	if a := b.call("PUT", "/products/cup", body); a.status != http.StatusCreated {
-		t.Fatalf("%d %s", a.status, a.body)
+	if a := b.call("PUT", "/products/cup", body); a.Status != http.StatusCreated {
+		t.Fatalf("%d %s", a.Status, a.Body)
 	}
 	b.Fail(nil)
-	if a := b.call("PUT", "/products/cup", body); a.status != http.StatusOK || b.published(0) != "cup:1:PRICE_UPDATED" {
-		t.Errorf("%d, told %q", a.status, b.published(0))
+	if a := b.call("PUT", "/products/cup", body); a.Status != http.StatusOK || b.published(0) != "cup:1:PRICE_UPDATED" {
+		t.Errorf("%d, told %q", a.Status, b.published(0))
 	}
 }
 
@@ -75,7 +76,7 @@ func TestReceipts(t *testing.T) {
 	inBothModes(t, 2, func(t *testing.T, b *bench) {
 		b.product("cup", 0)
 		receive := func(quantity int, header ...string) int {
-			return b.call("POST", "/products/cup/receipts", fmt.Sprintf(`{"quantity":%d}`, quantity), header...).status
+			return b.call("POST", "/products/cup/receipts", fmt.Sprintf(`{"quantity":%d}`, quantity), header...).Status
 		}
 		var counted atomic.Int64
 		together(20, func(int) {
@@ -93,8 +94,8 @@ func TestReceipts(t *testing.T) {
 		if got := receive(6, "Idempotency-Key", "delivery 1"); got != http.StatusUnprocessableEntity {
 			t.Errorf("the same key with another quantity: %d, want 422", got)
 		}
-		if a := b.call("POST", "/products/ghost/receipts", `{"quantity":1}`); a.status != http.StatusNotFound {
-			t.Errorf("receipt of nothing: %d", a.status)
+		if a := b.call("POST", "/products/ghost/receipts", `{"quantity":1}`); a.Status != http.StatusNotFound {
+			t.Errorf("receipt of nothing: %d", a.Status)
 		}
 		if m := b.ledger("cup", 10); len(m) != 1 || m[0].ReceiptID != "delivery 1" {
 			t.Errorf("ledger %v", m)
@@ -133,8 +134,8 @@ func TestListProducts(t *testing.T) {
 		})
 		together(n, func(i int) {
 			id := fmt.Sprintf("p-%d", i)
-			if a := b.call("PUT", "/products/"+id, `{"name":"`+id+`","price":{"amount":1,"currency":"EUR"}}`); a.status/100 != 2 {
-				t.Errorf("%d %s", a.status, a.body)
+			if a := b.call("PUT", "/products/"+id, `{"name":"`+id+`","price":{"amount":1,"currency":"EUR"}}`); a.Status/100 != 2 {
+				t.Errorf("%d %s", a.Status, a.Body)
 			}
 		})
 		b.Fail(nil)
@@ -158,7 +159,7 @@ func (b *bench) listed(limit int) map[string]int {
 	b.tb.Helper()
 	times := map[string]int{}
 	for cursor := ""; ; {
-		page := parse[productPage](b.tb, b.call("GET", fmt.Sprintf("/products?limit=%d%s", limit, cursor), "").body)
+		page := parse[productPage](b.tb, b.call("GET", fmt.Sprintf("/products?limit=%d%s", limit, cursor), "").Body)
 		if len(page.Products) > limit {
 			b.tb.Fatalf("limit %d: a page has %d products", limit, len(page.Products))
 		}
@@ -184,7 +185,7 @@ func TestAProductThatIsInTheIndexTwice(t *testing.T) {
 	inBothModes(t, 2, func(t *testing.T, b *bench) {
 		const body = `{"name":"Cup","price":{"amount":250,"currency":"EUR"}}`
 		reached, goOn := b.stopAt("save product-cup")
-		first := make(chan answer)
+		first := make(chan apitest.Answer)
 		go func() { first <- b.replica(0).call("PUT", "/products/cup", body) }()
 		<-reached
 		if !strings.Contains(string(b.State(indexKey)), `"cup"`) {
@@ -195,19 +196,19 @@ func TestAProductThatIsInTheIndexTwice(t *testing.T) {
 		}
 		together(2*indexPages.Size, func(i int) {
 			id := fmt.Sprintf("p-%d", i)
-			if a := b.replica(1).call("PUT", "/products/"+id, strings.Replace(body, "Cup", id, 1)); a.status != http.StatusCreated {
-				t.Errorf("making %s: %d %s", id, a.status, a.body)
+			if a := b.replica(1).call("PUT", "/products/"+id, strings.Replace(body, "Cup", id, 1)); a.Status != http.StatusCreated {
+				t.Errorf("making %s: %d %s", id, a.Status, a.Body)
 			}
 		})
 		if strings.Contains(string(b.State(indexKey)), `"cup"`) {
 			t.Fatal("the id is still in the tail of the index: this test shows nothing")
 		}
-		if a := b.replica(1).call("PUT", "/products/cup", body); a.status != http.StatusCreated {
-			t.Fatalf("%d %s", a.status, a.body)
+		if a := b.replica(1).call("PUT", "/products/cup", body); a.Status != http.StatusCreated {
+			t.Fatalf("%d %s", a.Status, a.Body)
 		}
 		goOn()
-		if a := <-first; a.status != http.StatusOK {
-			t.Errorf("the first one answers %d %s, want 200", a.status, a.body)
+		if a := <-first; a.Status != http.StatusOK {
+			t.Errorf("the first one answers %d %s, want 200", a.Status, a.Body)
 		}
 		if n := b.listed(100)["cup"]; n != 1 {
 			t.Errorf("listed %d times once it is there", n)
@@ -234,9 +235,9 @@ func TestTheStoreIsDown(t *testing.T) {
 	}
 	for _, tt := range tests {
 		a := b.call(tt.method, tt.path, tt.body)
-		p := parse[problem.Problem](t, a.body)
-		if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || !strings.Contains(p.Detail, tt.detail) {
-			t.Errorf("%s %s answers %d %s, want 503 and when to come again", tt.method, tt.path, a.status, a.body)
+		p := parse[problem.Problem](t, a.Body)
+		if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || !strings.Contains(p.Detail, tt.detail) {
+			t.Errorf("%s %s answers %d %s, want 503 and when to come again", tt.method, tt.path, a.Status, a.Body)
 		}
 	}
 	b.Fail(nil)
@@ -250,7 +251,7 @@ func TestReservations(t *testing.T) {
 	b.deliver(created(order("o-2", "cup:1")))
 	b.deliver(cancelled(order("o-3", "cup:1")))
 	b.deliver(completed(order("o-1", "cup:1")))
-	got := parse[struct{ Reservations []reservationBody }](t, b.call("GET", "/reservations?orderId=o-3&orderId=o-2&orderId=o-1&orderId=nobody", "").body)
+	got := parse[struct{ Reservations []reservationBody }](t, b.call("GET", "/reservations?orderId=o-3&orderId=o-2&orderId=o-1&orderId=nobody", "").Body)
 	var statuses []string
 	for _, r := range got.Reservations {
 		statuses = append(statuses, fmt.Sprint(r.OrderID, " ", r.Status))
@@ -264,8 +265,8 @@ func TestReservations(t *testing.T) {
 		"/reservations?" + strings.Repeat("orderId=a&", 101): http.StatusBadRequest,
 		"/reservations?orderId=nobody":                       http.StatusOK,
 	} {
-		if a := b.call("GET", path, ""); a.status != want {
-			t.Errorf("%s: %d %s, want %d", path, a.status, a.body, want)
+		if a := b.call("GET", path, ""); a.Status != want {
+			t.Errorf("%s: %d %s, want %d", path, a.Status, a.Body, want)
 		}
 	}
 }
@@ -274,7 +275,7 @@ func TestListAskedProducts(t *testing.T) {
 	b := start(t, daprtest.SQLLike, 1)
 	b.product("cup", 3)
 	b.product("pot", 0)
-	page := parse[productPage](t, b.call("GET", "/products?ids=pot,ghost,cup,pot&limit=100", "").body)
+	page := parse[productPage](t, b.call("GET", "/products?ids=pot,ghost,cup,pot&limit=100", "").Body)
 	var ids []string
 	for _, p := range page.Products {
 		ids = append(ids, p.ID)
@@ -283,8 +284,8 @@ func TestListAskedProducts(t *testing.T) {
 		t.Errorf("answered %v, nextCursor %q", ids, page.NextCursor)
 	}
 	empty := b.call("GET", "/products?ids=ghost", "")
-	if string(empty.body) != `{"products":[]}` {
-		t.Errorf("answered %s", empty.body)
+	if string(empty.Body) != `{"products":[]}` {
+		t.Errorf("answered %s", empty.Body)
 	}
 }
 
@@ -402,11 +403,11 @@ func TestBadRequests(t *testing.T) {
 						}
 					}
 				}
-				b.doc.CheckResponse(t, tt.method, path, a.status, a.body)
+				b.doc.CheckResponse(t, tt.method, path, a.Status, a.Body)
 			}
-			p := parse[problem.Problem](t, a.body)
-			if a.status != tt.status || p.Status != tt.status || a.header.Get("Content-Type") != problem.ContentType {
-				t.Errorf("answered %d %s %s, want a problem with %d", a.status, a.header.Get("Content-Type"), a.body, tt.status)
+			p := parse[problem.Problem](t, a.Body)
+			if a.Status != tt.status || p.Status != tt.status || a.Header.Get("Content-Type") != problem.ContentType {
+				t.Errorf("answered %d %s %s, want a problem with %d", a.Status, a.Header.Get("Content-Type"), a.Body, tt.status)
 			}
 			if !strings.Contains(p.Detail, tt.detail) {
 				t.Errorf("detail is %q, want it to speak of %q", p.Detail, tt.detail)
@@ -459,8 +460,8 @@ func TestBadEvents(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a := b.send("POST", pubsub.Path(events.TopicOrders), tt.body, "Content-Type", events.ContentType, "dapr-api-token", token)
-			b.doc.CheckResponse(t, "POST", pubsub.Path(events.TopicOrders), a.status, a.body)
-			if got := parse[struct{ Status string }](t, a.body).Status; got != "SUCCESS" {
+			b.doc.CheckResponse(t, "POST", pubsub.Path(events.TopicOrders), a.Status, a.Body)
+			if got := parse[struct{ Status string }](t, a.Body).Status; got != "SUCCESS" {
 				t.Errorf("verdict %s, want SUCCESS", got)
 			}
 			if tt.poison {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -74,42 +73,17 @@ func inBothModes(t *testing.T, replicas int, test func(*testing.T, *bench)) {
 	}
 }
 
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
 // send sends a request to one replica after the other.
-func (b *bench) send(method, path, body string, header ...string) answer {
+func (b *bench) send(method, path, body string, header ...string) apitest.Answer {
 	b.tb.Helper()
-	req, err := http.NewRequest(method, b.urls[b.next.Add(1)%int64(len(b.urls))]+path, strings.NewReader(body))
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, got}
+	return apitest.Send(b.tb, method, b.urls[b.next.Add(1)%int64(len(b.urls))]+path, body, header...)
 }
 
 // call is send, for a request whose answer must be described.
-func (b *bench) call(method, path, body string, header ...string) answer {
+func (b *bench) call(method, path, body string, header ...string) apitest.Answer {
 	b.tb.Helper()
 	a := b.send(method, path, body, header...)
-	b.doc.CheckResponse(b.tb, method, path, a.status, a.body)
+	b.doc.CheckResponse(b.tb, method, path, a.Status, a.Body)
 	return a
 }
 
@@ -126,21 +100,21 @@ func parse[T any](tb testing.TB, body []byte) T {
 func (b *bench) product(id string, units int) {
 	b.tb.Helper()
 	body := fmt.Sprintf(`{"name":"The %s","price":{"amount":250,"currency":"EUR"},"lowStockThreshold":2}`, id)
-	if a := b.call("PUT", "/products/"+id, body); a.status != http.StatusCreated {
-		b.tb.Fatalf("making %s: %d %s", id, a.status, a.body)
+	if a := b.call("PUT", "/products/"+id, body); a.Status != http.StatusCreated {
+		b.tb.Fatalf("making %s: %d %s", id, a.Status, a.Body)
 	}
 	if units == 0 {
 		return
 	}
-	if a := b.call("POST", "/products/"+id+"/receipts", fmt.Sprintf(`{"quantity":%d}`, units)); a.status != http.StatusCreated {
-		b.tb.Fatalf("receiving %s: %d %s", id, a.status, a.body)
+	if a := b.call("POST", "/products/"+id+"/receipts", fmt.Sprintf(`{"quantity":%d}`, units)); a.Status != http.StatusCreated {
+		b.tb.Fatalf("receiving %s: %d %s", id, a.Status, a.Body)
 	}
 }
 
 // counts are a product's received, available, reserved and shipped.
 func (b *bench) counts(id string) [4]int64 {
 	b.tb.Helper()
-	p := parse[productBody](b.tb, b.call("GET", "/products/"+id, "").body)
+	p := parse[productBody](b.tb, b.call("GET", "/products/"+id, "").Body)
 	return [4]int64{p.Received, p.Available, p.Reserved, p.Shipped}
 }
 
@@ -199,10 +173,10 @@ func (b *bench) deliver(p events.Payload) string {
 func (b *bench) deliverBytes(body []byte) string {
 	b.tb.Helper()
 	a := b.call("POST", pubsub.Path(events.TopicOrders), string(body), "Content-Type", events.ContentType, "dapr-api-token", token)
-	if a.status != http.StatusOK {
-		b.tb.Fatalf("delivering: %d %s", a.status, a.body)
+	if a.Status != http.StatusOK {
+		b.tb.Fatalf("delivering: %d %s", a.Status, a.Body)
 	}
-	return parse[struct{ Status string }](b.tb, a.body).Status
+	return parse[struct{ Status string }](b.tb, a.Body).Status
 }
 
 // untilTaken delivers p until it is acknowledged, as a sidecar does.
@@ -268,7 +242,7 @@ func (b *bench) ledger(id string, size int) []stock.Movement {
 		page := parse[struct {
 			Movements  []stock.Movement
 			NextCursor string
-		}](b.tb, b.call("GET", path+cursor, "").body)
+		}](b.tb, b.call("GET", path+cursor, "").Body)
 		if len(page.Movements) > size {
 			b.tb.Fatalf("a page has %d movements, want at most %d", len(page.Movements), size)
 		}
@@ -534,7 +508,7 @@ func TestWhatIsBeingGivenBack(t *testing.T) {
 		b.deliver(created(o))
 		want := func(status stock.Status, givingBack bool) {
 			t.Helper()
-			got := parse[struct{ Reservations []reservationBody }](t, b.replica(1).call("GET", "/reservations?orderId=o", "").body).Reservations
+			got := parse[struct{ Reservations []reservationBody }](t, b.replica(1).call("GET", "/reservations?orderId=o", "").Body).Reservations
 			if len(got) != 1 || got[0].Status != status || got[0].GivingBack != givingBack {
 				t.Errorf("%+v, want %s, being given back: %t", got, status, givingBack)
 			}

@@ -139,50 +139,23 @@ func (b *bench) deliver(e events.Event) string {
 
 func (b *bench) deliverRaw(topic, body string) string {
 	b.tb.Helper()
-	got := b.send(http.MethodPost, pubsub.Path(topic), body, token)
-	var verdict struct{ Status string }
-	if err := json.Unmarshal(got.body, &verdict); err != nil || got.status != http.StatusOK {
-		b.tb.Fatalf("%d %s", got.status, got.body)
-	}
-	return verdict.Status
+	return b.send(http.MethodPost, pubsub.Path(topic), body, "dapr-api-token", token).Verdict(b.tb)
 }
 
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-func (b *bench) send(method, path, body, token string) answer {
+func (b *bench) send(method, path, body string, header ...string) apitest.Answer {
 	b.tb.Helper()
-	req, err := http.NewRequest(method, b.url+path, strings.NewReader(body))
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	if token != "" {
-		req.Header.Set("dapr-api-token", token)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, got}
+	return apitest.Send(b.tb, method, b.url+path, body, header...)
 }
 
 // notifications asks the service, and holds its answer against the document.
 func (b *bench) notifications(orderID string) []record {
 	b.tb.Helper()
 	path := "/notifications?orderId=" + url.QueryEscape(orderID)
-	got := b.send(http.MethodGet, path, "", "")
-	apitest.Load(b.tb, "openapi.yaml").CheckResponse(b.tb, http.MethodGet, path, got.status, got.body)
+	got := b.send(http.MethodGet, path, "")
+	apitest.Load(b.tb, "openapi.yaml").CheckResponse(b.tb, http.MethodGet, path, got.Status, got.Body)
 	var list struct{ Notifications []record }
-	if err := json.Unmarshal(got.body, &list); err != nil || got.status != http.StatusOK {
-		b.tb.Fatalf("%d %s", got.status, got.body)
+	if err := json.Unmarshal(got.Body, &list); err != nil || got.Status != http.StatusOK {
+		b.tb.Fatalf("%d %s", got.Status, got.Body)
 	}
 	return list.Notifications
 }
@@ -675,20 +648,20 @@ func TestBadRequests(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := b.send(tt.method, tt.path, "", tt.token)
-			if got.status != tt.status || got.header.Get("Content-Type") != "application/problem+json" {
-				t.Errorf("%d %s %s", got.status, got.header.Get("Content-Type"), got.body)
+			got := b.send(tt.method, tt.path, "", "dapr-api-token", tt.token)
+			if got.Status != tt.status || got.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%d %s %s", got.Status, got.Header.Get("Content-Type"), got.Body)
 			}
-			doc.CheckResponse(t, tt.method, tt.path, got.status, got.body)
+			doc.CheckResponse(t, tt.method, tt.path, got.Status, got.Body)
 		})
 	}
 	if b.Keys() != 0 || len(b.mail.mails()) != 0 {
 		t.Errorf("%d keys, %d e-mails", b.Keys(), len(b.mail.mails()))
 	}
 	b.Fail(func(string) error { return errors.New("the store is down") })
-	got := b.send(http.MethodGet, "/notifications?orderId=o-1", "", "")
-	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
-		t.Errorf("store down: %d %s", got.status, got.body)
+	got := b.send(http.MethodGet, "/notifications?orderId=o-1", "")
+	if got.Status != http.StatusServiceUnavailable || got.Header.Get("Retry-After") == "" {
+		t.Errorf("store down: %d %s", got.Status, got.Body)
 	}
 }
 
@@ -697,9 +670,9 @@ func TestSeveralOrdersAtOnce(t *testing.T) {
 	b.deliver(event(t, 2, events.OrderCompleted{Order: order("o-1", "EUR", 100)}))
 	b.deliver(event(t, 2, events.OrderCancelled{Order: order("o-2", "EUR", 100), Reason: events.ReasonCustomer}))
 	var list struct{ Notifications []record }
-	got := b.send(http.MethodGet, "/notifications?orderId=o-2&orderId=o-3&orderId=o-1", "", "")
-	if err := json.Unmarshal(got.body, &list); err != nil || len(list.Notifications) != 2 {
-		t.Fatalf("%d %s", got.status, got.body)
+	got := b.send(http.MethodGet, "/notifications?orderId=o-2&orderId=o-3&orderId=o-1", "")
+	if err := json.Unmarshal(got.Body, &list); err != nil || len(list.Notifications) != 2 {
+		t.Fatalf("%d %s", got.Status, got.Body)
 	}
 	if n := list.Notifications; n[0].OrderID != "o-2" || n[0].Kind != kindCancelled || n[1].OrderID != "o-1" || n[1].Kind != kindCompleted {
 		t.Errorf("%+v", list.Notifications)

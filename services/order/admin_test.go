@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"orderflow/events"
+	"orderflow/internal/apitest"
 	"orderflow/internal/daprtest"
 	"orderflow/services/order/internal/order"
 )
@@ -45,15 +46,15 @@ func TestAnOrderAsItWas(t *testing.T) {
 			{"what is to come", "2999-01-01T00:00:00Z", order.Completed},
 		} {
 			a := b.send("GET", "/orders/"+placed.OrderID+"?asOf="+url.QueryEscape(tt.asOf), "")
-			if o := b.order(a); a.status != http.StatusOK || o.Status != tt.status {
-				t.Errorf("%s: %d %s, want %s", tt.name, a.status, a.body, tt.status)
+			if o := b.order(a); a.Status != http.StatusOK || o.Status != tt.status {
+				t.Errorf("%s: %d %s, want %s", tt.name, a.Status, a.Body, tt.status)
 			}
 		}
 	})
 }
 
 // admin sends a request as an operator does.
-func (b *bench) admin(path, body string) answer {
+func (b *bench) admin(path, body string) apitest.Answer {
 	b.tb.Helper()
 	return b.send("POST", path, body, "dapr-api-token", token)
 }
@@ -69,8 +70,8 @@ func (b *bench) replays(r replay) (all replayed, requests int) {
 		}
 		a := b.admin("/admin/replay", string(body))
 		var part replayed
-		if err := json.Unmarshal(a.body, &part); err != nil || a.status != http.StatusOK {
-			b.tb.Fatalf("%d %s", a.status, a.body)
+		if err := json.Unmarshal(a.Body, &part); err != nil || a.Status != http.StatusOK {
+			b.tb.Fatalf("%d %s", a.Status, a.Body)
 		}
 		requests++
 		all.OrderIDs, all.Missing = append(all.OrderIDs, part.OrderIDs...), append(all.Missing, part.Missing...)
@@ -95,7 +96,7 @@ func TestNamedOrdersAreReplayed(t *testing.T) {
 		b.complete(ended)
 		b.publishes(ended.OrderID+":1:ORDER_CREATED", ended.OrderID+":2:ORDER_COMPLETED", placed.OrderID+":1:ORDER_CREATED")
 		var history struct{ Events []events.Event }
-		if err := json.Unmarshal(b.send("GET", "/orders/"+ended.OrderID+"/events", "").body, &history); err != nil {
+		if err := json.Unmarshal(b.send("GET", "/orders/"+ended.OrderID+"/events", "").Body, &history); err != nil {
 			t.Fatal(err)
 		}
 		before, keys := len(b.Published()), b.Keys()
@@ -182,8 +183,8 @@ func TestAReplayWithoutABroker(t *testing.T) {
 		}
 		return nil
 	})
-	if a := b.admin("/admin/replay", fmt.Sprintf(`{"orderIds":[%q]}`, o.OrderID)); a.status != http.StatusServiceUnavailable {
-		t.Errorf("%d %s", a.status, a.body)
+	if a := b.admin("/admin/replay", fmt.Sprintf(`{"orderIds":[%q]}`, o.OrderID)); a.Status != http.StatusServiceUnavailable {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
 
@@ -231,11 +232,11 @@ func TestAdminBadInput(t *testing.T) {
 		{"a cursor of another age", "/admin/archive", `{"olderThan":"1h","cursor":"` + newCursor("archive 2h0m0s", 1) + `"}`, 400, "cursor"},
 		{"an unknown field", "/admin/replay", `{"orderIds":["x"],"dryRun":true}`, 400, "dryRun"},
 	} {
-		if a := b.admin(tt.path, tt.body); a.status != tt.status || !strings.Contains(string(a.body), tt.says) {
-			t.Errorf("%s: %d %s", tt.name, a.status, a.body)
+		if a := b.admin(tt.path, tt.body); a.Status != tt.status || !strings.Contains(string(a.Body), tt.says) {
+			t.Errorf("%s: %d %s", tt.name, a.Status, a.Body)
 		}
-		if a := b.send("POST", tt.path, tt.body); a.status != http.StatusUnauthorized {
-			t.Errorf("%s, without a token: %d", tt.name, a.status)
+		if a := b.send("POST", tt.path, tt.body); a.Status != http.StatusUnauthorized {
+			t.Errorf("%s, without a token: %d", tt.name, a.Status)
 		}
 	}
 	if b.Keys() != keys || len(b.Published()) != published || len(b.Replayed()) != 0 {

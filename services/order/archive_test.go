@@ -45,8 +45,8 @@ func (b *bench) archives() (all archiveAnswer) {
 	for cursor := ""; ; {
 		a := b.admin("/admin/archive", fmt.Sprintf(`{"olderThan":"1h"%s}`, cursor))
 		var part archiveAnswer
-		if err := json.Unmarshal(a.body, &part); err != nil || a.status != http.StatusOK {
-			b.tb.Fatalf("%d %s", a.status, a.body)
+		if err := json.Unmarshal(a.Body, &part); err != nil || a.Status != http.StatusOK {
+			b.tb.Fatalf("%d %s", a.Status, a.Body)
 		}
 		all.Archived, all.Left = all.Archived+part.Archived, all.Left+part.Left
 		if part.File != "" {
@@ -85,16 +85,16 @@ func TestAnArchivedOrderIsAsBefore(t *testing.T) {
 				"/orders/" + cancelled.OrderID, "/orders/" + cancelled.OrderID + "/events", "/orders", "/orders?status=COMPLETED", "/orders?customerId=ada",
 			} {
 				a := b.send("GET", path, "")
-				fmt.Fprintf(&all, "%s %d %s\n", path, a.status, a.body)
+				fmt.Fprintf(&all, "%s %d %s\n", path, a.Status, a.Body)
 			}
 			for _, path := range []string{"/orders/" + completed.OrderID + "/cancel", "/orders/" + cancelled.OrderID + "/cancel"} {
 				a := b.send("POST", path, "")
-				fmt.Fprintf(&all, "%s %d %s\n", path, a.status, a.body)
+				fmt.Fprintf(&all, "%s %d %s\n", path, a.Status, a.Body)
 			}
 			a := b.send("POST", "/orders", basket, "Idempotency-Key", "k-1")
-			fmt.Fprintf(&all, "again %d %s\n", a.status, a.body)
+			fmt.Fprintf(&all, "again %d %s\n", a.Status, a.Body)
 			a = b.send("POST", "/orders", strings.Replace(basket, "2", "3", 1), "Idempotency-Key", "k-1")
-			fmt.Fprintf(&all, "other %d %s\n", a.status, a.body)
+			fmt.Fprintf(&all, "other %d %s\n", a.Status, a.Body)
 			fmt.Fprintln(&all, b.deliver(events.InventoryReserved{Reservation: reservation(completed)}))
 			fmt.Fprintln(&all, b.deliver(events.InventoryReserved{Reservation: reservation(cancelled)}))
 			return all.String()
@@ -265,12 +265,12 @@ func TestAnArchiveThatIsNotThere(t *testing.T) {
 	dir := b.service.orders.archive.dir
 
 	b.service.orders.archive.dir = ""
-	if a := b.admin("/admin/archive", `{"olderThan":"1h"}`); a.status != http.StatusConflict || !strings.Contains(string(a.body), "ARCHIVE_DIR") {
-		t.Errorf("without a directory: %d %s", a.status, a.body)
+	if a := b.admin("/admin/archive", `{"olderThan":"1h"}`); a.Status != http.StatusConflict || !strings.Contains(string(a.Body), "ARCHIVE_DIR") {
+		t.Errorf("without a directory: %d %s", a.Status, a.Body)
 	}
 	b.service.orders.archive.dir = filepath.Join(dir, "none")
-	if a := b.admin("/admin/archive", `{"olderThan":"1h"}`); a.status != http.StatusServiceUnavailable {
-		t.Errorf("a directory that does not exist: %d %s", a.status, a.body)
+	if a := b.admin("/admin/archive", `{"olderThan":"1h"}`); a.Status != http.StatusServiceUnavailable {
+		t.Errorf("a directory that does not exist: %d %s", a.Status, a.Body)
 	}
 	b.service.orders.archive.dir = dir
 	file := b.archives().File
@@ -278,12 +278,12 @@ func TestAnArchiveThatIsNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{"/orders/" + o.OrderID, "/orders/" + o.OrderID + "/events"} {
-		if a := b.send("GET", path, ""); a.status != http.StatusGone || !strings.Contains(string(a.body), file) {
-			t.Errorf("%s: %d %s", path, a.status, a.body)
+		if a := b.send("GET", path, ""); a.Status != http.StatusGone || !strings.Contains(string(a.Body), file) {
+			t.Errorf("%s: %d %s", path, a.Status, a.Body)
 		}
 	}
-	if a := b.send("GET", "/orders", ""); a.status != http.StatusOK || strings.Contains(string(a.body), o.OrderID) {
-		t.Errorf("listing: %d %s", a.status, a.body)
+	if a := b.send("GET", "/orders", ""); a.Status != http.StatusOK || strings.Contains(string(a.Body), o.OrderID) {
+		t.Errorf("listing: %d %s", a.Status, a.Body)
 	}
 	if v := b.deliver(events.InventoryReserved{Reservation: reservation(o)}); v != "SUCCESS" {
 		t.Errorf("an answer that comes late: %s", v)

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -83,44 +82,20 @@ func (b *bench) invoke(appID, method string) ([]byte, error) {
 	return json.Marshal(map[string]any{"products": products})
 }
 
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-func (b *bench) send(method, path, body string, header ...string) answer {
+func (b *bench) send(method, path, body string, header ...string) apitest.Answer {
 	b.tb.Helper()
-	req, err := http.NewRequest(method, b.url+path, strings.NewReader(body))
-	if err != nil {
-		b.tb.Fatal(err)
+	a := apitest.Send(b.tb, method, b.url+path, body, header...)
+	if a.Status != http.StatusNotFound && a.Status != http.StatusMethodNotAllowed { // of no operation
+		b.doc.CheckResponse(b.tb, method, path, a.Status, a.Body)
 	}
-	if body != "" {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	for i := 0; i+1 < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	defer resp.Body.Close()
-	got, err := io.ReadAll(resp.Body)
-	if err != nil {
-		b.tb.Fatal(err)
-	}
-	if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusMethodNotAllowed { // of no operation
-		b.doc.CheckResponse(b.tb, method, path, resp.StatusCode, got)
-	}
-	return answer{resp.StatusCode, resp.Header, got}
+	return a
 }
 
-func (b *bench) order(a answer) order.Order {
+func (b *bench) order(a apitest.Answer) order.Order {
 	b.tb.Helper()
 	var o order.Order
-	if err := json.Unmarshal(a.body, &o); err != nil || o.OrderID == "" {
-		b.tb.Fatalf("%d %s: %v", a.status, a.body, err)
+	if err := json.Unmarshal(a.Body, &o); err != nil || o.OrderID == "" {
+		b.tb.Fatalf("%d %s: %v", a.Status, a.Body, err)
 	}
 	return o
 }
@@ -130,8 +105,8 @@ const basket = `{"customerId":"ada","email":"ada@example.com","items":[{"id":"te
 func (b *bench) place(header ...string) order.Order {
 	b.tb.Helper()
 	a := b.send("POST", "/orders", basket, header...)
-	if a.status != http.StatusAccepted {
-		b.tb.Fatalf("placing: %d %s", a.status, a.body)
+	if a.Status != http.StatusAccepted {
+		b.tb.Fatalf("placing: %d %s", a.Status, a.Body)
 	}
 	return b.order(a)
 }
@@ -152,14 +127,7 @@ func (b *bench) deliver(p events.Payload) string {
 
 func (b *bench) deliverBytes(body []byte) string {
 	b.tb.Helper()
-	a := b.send("POST", pubsub.Path(events.TopicInventory), string(body), "Content-Type", events.ContentType, "dapr-api-token", token)
-	var v struct {
-		Status string `json:"status"`
-	}
-	if err := json.Unmarshal(a.body, &v); err != nil || a.status != http.StatusOK {
-		b.tb.Fatalf("delivering: %d %s", a.status, a.body)
-	}
-	return v.Status
+	return b.send("POST", pubsub.Path(events.TopicInventory), string(body), "Content-Type", events.ContentType, "dapr-api-token", token).Verdict(b.tb)
 }
 
 // eventually waits until check is nil.
@@ -215,8 +183,8 @@ func TestAnOrderIsPlacedAndCompleted(t *testing.T) {
 	inBothModes(t, func(t *testing.T, b *bench) {
 		a := b.send("POST", "/orders", basket)
 		o := b.order(a)
-		if a.status != http.StatusAccepted || a.header.Get("Location") != "/orders/"+o.OrderID {
-			t.Errorf("answered %d, Location %q", a.status, a.header.Get("Location"))
+		if a.Status != http.StatusAccepted || a.Header.Get("Location") != "/orders/"+o.OrderID {
+			t.Errorf("answered %d, Location %q", a.Status, a.Header.Get("Location"))
 		}
 		if o.Status != order.Pending || o.Total != (events.Money{Amount: 3250, Currency: "EUR"}) {
 			t.Errorf("placed as %+v", o)
@@ -232,7 +200,7 @@ func TestAnOrderIsPlacedAndCompleted(t *testing.T) {
 			t.Errorf("is %s, version %d", got.Status, got.Version)
 		}
 		var history struct{ Events []events.Event }
-		if err := json.Unmarshal(b.send("GET", "/orders/"+o.OrderID+"/events", "").body, &history); err != nil {
+		if err := json.Unmarshal(b.send("GET", "/orders/"+o.OrderID+"/events", "").Body, &history); err != nil {
 			t.Fatal(err)
 		}
 		if folded, err := order.Fold(history.Events); err != nil || folded.Status != got.Status || folded.Version != got.Version {
@@ -297,8 +265,8 @@ func TestAnswersOfInventory(t *testing.T) {
 func TestACompletionNeverFollowsACancel(t *testing.T) {
 	inBothModes(t, func(t *testing.T, b *bench) {
 		o := b.place()
-		if a := b.send("POST", "/orders/"+o.OrderID+"/cancel", ""); a.status != http.StatusOK || b.order(a).Reason != "CUSTOMER" {
-			t.Fatalf("%d %s", a.status, a.body)
+		if a := b.send("POST", "/orders/"+o.OrderID+"/cancel", ""); a.Status != http.StatusOK || b.order(a).Reason != "CUSTOMER" {
+			t.Fatalf("%d %s", a.Status, a.Body)
 		}
 		b.publishes(o.OrderID+":1:ORDER_CREATED", o.OrderID+":2:ORDER_CANCELLED")
 		before := len(b.Published())
@@ -309,8 +277,8 @@ func TestACompletionNeverFollowsACancel(t *testing.T) {
 		if len(told) != 1 || told[0].ID != o.OrderID+":2:ORDER_CANCELLED" {
 			t.Errorf("told %v, want the cancel again", told)
 		}
-		if a := b.send("POST", "/orders/"+o.OrderID+"/cancel", ""); a.status != http.StatusOK {
-			t.Errorf("cancelling again: %d %s", a.status, a.body)
+		if a := b.send("POST", "/orders/"+o.OrderID+"/cancel", ""); a.Status != http.StatusOK {
+			t.Errorf("cancelling again: %d %s", a.Status, a.Body)
 		}
 	})
 }
@@ -319,8 +287,8 @@ func TestACompletedOrderIsNotCancelled(t *testing.T) {
 	b := start(t, daprtest.RedisLike)
 	o := b.place()
 	b.deliver(events.InventoryReserved{Reservation: reservation(o)})
-	if a := b.send("POST", "/orders/"+o.OrderID+"/cancel", ""); a.status != http.StatusConflict {
-		t.Errorf("answered %d %s", a.status, a.body)
+	if a := b.send("POST", "/orders/"+o.OrderID+"/cancel", ""); a.Status != http.StatusConflict {
+		t.Errorf("answered %d %s", a.Status, a.Body)
 	}
 }
 
@@ -381,8 +349,8 @@ func TestEventsNeedTheToken(t *testing.T) {
 	b := start(t, daprtest.RedisLike)
 	for _, header := range [][]string{nil, {"dapr-api-token", "wrong"}} {
 		a := b.send("POST", pubsub.Path(events.TopicInventory), "{}", header...)
-		if a.status != http.StatusUnauthorized || a.header.Get("Content-Type") != problem.ContentType {
-			t.Errorf("%v: %d %s", header, a.status, a.body)
+		if a.Status != http.StatusUnauthorized || a.Header.Get("Content-Type") != problem.ContentType {
+			t.Errorf("%v: %d %s", header, a.Status, a.Body)
 		}
 	}
 }
@@ -390,15 +358,15 @@ func TestEventsNeedTheToken(t *testing.T) {
 func TestOneKeyIsOneOrder(t *testing.T) {
 	inBothModes(t, func(t *testing.T, b *bench) {
 		const clients = 20
-		answers := make([]answer, clients)
+		answers := make([]apitest.Answer, clients)
 		var group sync.WaitGroup
 		for i := range answers {
 			group.Go(func() { answers[i] = b.send("POST", "/orders", basket, "Idempotency-Key", `"k-1"`) })
 		}
 		group.Wait()
 		for _, a := range answers {
-			if a.status != answers[0].status || !bytes.Equal(a.body, answers[0].body) {
-				t.Errorf("answers differ: %d %s and %d %s", a.status, a.body, answers[0].status, answers[0].body)
+			if a.Status != answers[0].Status || !bytes.Equal(a.Body, answers[0].Body) {
+				t.Errorf("answers differ: %d %s and %d %s", a.Status, a.Body, answers[0].Status, answers[0].Body)
 			}
 		}
 		o := b.order(answers[0])
@@ -408,12 +376,12 @@ func TestOneKeyIsOneOrder(t *testing.T) {
 		}
 		// Whatever becomes of the order, the request is answered the same.
 		b.deliver(events.InventoryReserved{Reservation: reservation(o)})
-		if a := b.send("POST", "/orders", " "+basket, "Idempotency-Key", "k-1"); !bytes.Equal(a.body, answers[0].body) {
-			t.Errorf("later answer %s, want %s", a.body, answers[0].body)
+		if a := b.send("POST", "/orders", " "+basket, "Idempotency-Key", "k-1"); !bytes.Equal(a.Body, answers[0].Body) {
+			t.Errorf("later answer %s, want %s", a.Body, answers[0].Body)
 		}
 		keys := b.Keys()
-		if a := b.send("POST", "/orders", strings.Replace(basket, "2", "3", 1), "Idempotency-Key", "k-1"); a.status != http.StatusUnprocessableEntity {
-			t.Errorf("another body: %d %s", a.status, a.body)
+		if a := b.send("POST", "/orders", strings.Replace(basket, "2", "3", 1), "Idempotency-Key", "k-1"); a.Status != http.StatusUnprocessableEntity {
+			t.Errorf("another body: %d %s", a.Status, a.Body)
 		}
 		if b.Keys() != keys {
 			t.Error("the refused request left state")
@@ -428,8 +396,8 @@ func (b *bench) list(t *testing.T, path string) []order.Order {
 		NextCursor string        `json:"nextCursor"`
 	}
 	a := b.send("GET", path, "")
-	if err := json.Unmarshal(a.body, &list); err != nil || a.status != http.StatusOK {
-		t.Fatalf("%d %s", a.status, a.body)
+	if err := json.Unmarshal(a.Body, &list); err != nil || a.Status != http.StatusOK {
+		t.Fatalf("%d %s", a.Status, a.Body)
 	}
 	if list.NextCursor == "" {
 		return list.Orders
@@ -532,8 +500,8 @@ func TestInventoryDown(t *testing.T) {
 	b := start(t, daprtest.RedisLike)
 	b.Invoke(func(string, string) ([]byte, error) { return nil, status.Error(codes.Unavailable, "no inventory") })
 	a := b.send("POST", "/orders", basket)
-	if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" || a.header.Get("Content-Type") != problem.ContentType {
-		t.Errorf("%d %v %s", a.status, a.header, a.body)
+	if a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" || a.Header.Get("Content-Type") != problem.ContentType {
+		t.Errorf("%d %v %s", a.Status, a.Header, a.Body)
 	}
 	if v := b.deliver(events.PriceUpdated{ProductID: "teapot"}); v != "RETRY" {
 		t.Errorf("verdict %s, want RETRY", v)
@@ -542,7 +510,7 @@ func TestInventoryDown(t *testing.T) {
 
 func TestWait(t *testing.T) {
 	b := start(t, daprtest.RedisLike)
-	got := make(chan answer)
+	got := make(chan apitest.Answer)
 	go func() { got <- b.send("POST", "/orders", basket, "Prefer", "wait=30", "Idempotency-Key", "waited") }()
 	var o order.Order
 	b.eventually(func() error {
@@ -555,15 +523,15 @@ func TestWait(t *testing.T) {
 	})
 	b.deliver(events.InventoryReserved{Reservation: reservation(o)})
 	a := <-got
-	if a.status != http.StatusCreated || a.header.Get("Preference-Applied") != "wait=30" || b.order(a).Status != order.Completed {
-		t.Errorf("%d %v %s", a.status, a.header, a.body)
+	if a.Status != http.StatusCreated || a.Header.Get("Preference-Applied") != "wait=30" || b.order(a).Status != order.Completed {
+		t.Errorf("%d %v %s", a.Status, a.Header, a.Body)
 	}
 	a = b.send("POST", "/orders", basket, "Prefer", "wait=0")
-	if a.status != http.StatusAccepted || b.order(a).Status != order.Pending {
-		t.Errorf("wait=0: %d %s", a.status, a.body)
+	if a.Status != http.StatusAccepted || b.order(a).Status != order.Pending {
+		t.Errorf("wait=0: %d %s", a.Status, a.Body)
 	}
-	if a = b.send("POST", "/orders", basket, "Prefer", "wait=soon"); a.status != http.StatusAccepted || a.header.Get("Preference-Applied") != "" {
-		t.Errorf("a preference that can't be understood: %d %v", a.status, a.header)
+	if a = b.send("POST", "/orders", basket, "Prefer", "wait=soon"); a.Status != http.StatusAccepted || a.Header.Get("Preference-Applied") != "" {
+		t.Errorf("a preference that can't be understood: %d %v", a.Status, a.Header)
 	}
 }
 
@@ -677,12 +645,12 @@ func TestBadInput(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			a := b.send(tt.method, tt.path, tt.body, tt.header...)
-			if a.status != tt.status || a.header.Get("Content-Type") != problem.ContentType {
-				t.Fatalf("answered %d %s %s, want %d", a.status, a.header.Get("Content-Type"), a.body, tt.status)
+			if a.Status != tt.status || a.Header.Get("Content-Type") != problem.ContentType {
+				t.Fatalf("answered %d %s %s, want %d", a.Status, a.Header.Get("Content-Type"), a.Body, tt.status)
 			}
 			var p problem.Problem
-			if err := json.Unmarshal(a.body, &p); err != nil || p.Status != tt.status || p.Type == "" || p.Title == "" {
-				t.Errorf("%s is no problem: %v", a.body, err)
+			if err := json.Unmarshal(a.Body, &p); err != nil || p.Status != tt.status || p.Type == "" || p.Title == "" {
+				t.Errorf("%s is no problem: %v", a.Body, err)
 			}
 			if !strings.Contains(p.Detail, tt.says) {
 				t.Errorf("detail %q does not say %q", p.Detail, tt.says)
