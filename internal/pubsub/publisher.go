@@ -28,8 +28,15 @@ import (
 var ErrClosed = errors.New("publisher is closed")
 
 // Sizes of one call to the sidecar, whose limit is 4 MiB for a message.
+//
+// Where a component has one publish at a time confirmed (RabbitMQ's), a call takes as
+// long as all its confirmations one after the other. If that is more than the sidecar
+// allows a try (2 s, resiliency.yaml), it sends all of them again while the first are
+// still under way, and the broker is the busier the less it gets done. So a call is small
+// enough for confirmations of 60 ms, and each that fails is followed by one of half its
+// size, until one does not.
 const (
-	maxBulk      = 100
+	maxBulk      = 32
 	maxBulkBytes = 2 << 20
 )
 
@@ -133,6 +140,7 @@ func (p *Publisher) publish(ctx context.Context, topicOf func(events.Event) stri
 }
 
 func (p *Publisher) run(topic string, lane chan *publication) {
+	bulk := maxBulk // events in one call
 	for {
 		select {
 		case <-p.stop:
@@ -140,7 +148,7 @@ func (p *Publisher) run(topic string, lane chan *publication) {
 		case first := <-lane:
 			batch, entries := []*publication{first}, first.entries
 		collect:
-			for len(entries) < maxBulk {
+			for len(entries) < bulk {
 				select {
 				case w := <-lane:
 					batch = append(batch, w)
@@ -149,7 +157,12 @@ func (p *Publisher) run(topic string, lane chan *publication) {
 					break collect
 				}
 			}
-			err := p.send(first.ctx, topic, entries)
+			err := p.send(first.ctx, topic, entries, bulk)
+			if err == nil {
+				bulk = min(2*bulk, maxBulk)
+			} else {
+				bulk = max(bulk/2, 1)
+			}
 			for _, w := range batch {
 				w.answer <- err
 			}
@@ -157,15 +170,15 @@ func (p *Publisher) run(topic string, lane chan *publication) {
 	}
 }
 
-// send publishes the entries as part of the trace of ctx. Dapr's answer to a
-// bulk publish over gRPC does not say which events failed, so an error is
-// everyone's.
-func (p *Publisher) send(ctx context.Context, topic string, entries []dapr.PublishEventsEvent) error {
+// send publishes the entries as part of the trace of ctx, at most bulk in one call.
+// Dapr's answer to a bulk publish over gRPC does not say which events failed, so an
+// error is everyone's.
+func (p *Publisher) send(ctx context.Context, topic string, entries []dapr.PublishEventsEvent, bulk int) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
 	var errs []error
 	for len(entries) > 0 {
-		n := fitting(entries)
+		n := fitting(entries, bulk)
 		if n == 1 {
 			e := entries[0]
 			errs = append(errs, p.client.PublishEvent(ctx, topic, topic, e.Data,
@@ -183,10 +196,11 @@ func (p *Publisher) send(ctx context.Context, topic string, entries []dapr.Publi
 	return errors.Join(errs...)
 }
 
-// fitting is how many of the entries, from the first on, go into one call.
-func fitting(entries []dapr.PublishEventsEvent) int {
+// fitting is how many of the entries, from the first on, go into one call of at most
+// bulk.
+func fitting(entries []dapr.PublishEventsEvent, bulk int) int {
 	n, size := 0, 0
-	for n < min(len(entries), maxBulk) && (n == 0 || size+len(entries[n].Data) <= maxBulkBytes) {
+	for n < min(len(entries), bulk) && (n == 0 || size+len(entries[n].Data) <= maxBulkBytes) {
 		size += len(entries[n].Data)
 		n++
 	}

@@ -220,6 +220,28 @@ func TestErrorOfABulkPublishIsEveryones(t *testing.T) {
 	wantPublished(t, s, news(t, "p-1", priceUpdated))
 }
 
+func TestCallsGetSmallerWhileTheyFail(t *testing.T) {
+	s, p := startPublisher(t, events.TopicInventory)
+	var evs []events.Event
+	for i := range maxBulk {
+		evs = append(evs, news(t, fmt.Sprint("p-", i), priceUpdated))
+	}
+	away := errors.New("not confirmed in time")
+	for n, tt := range []struct {
+		err  error
+		want int // calls, for as many events
+	}{{away, 1}, {away, 2}, {nil, 4}, {nil, 2}, {nil, 1}, {nil, 1}} {
+		s.Fail(func(string) error { return tt.err })
+		before := s.Calls("BulkPublishEvent")
+		if err := p.Publish(t.Context(), evs...); (err == nil) != (tt.err == nil) {
+			t.Fatalf("publish %d: %v", n, err)
+		}
+		if calls := s.Calls("BulkPublishEvent") - before; calls != tt.want {
+			t.Errorf("publish %d took %d calls, want %d", n, calls, tt.want)
+		}
+	}
+}
+
 func TestEventOfAnotherServiceIsRefused(t *testing.T) {
 	s, p := startPublisher(t, events.TopicInventory)
 	ours := news(t, "p-1", priceUpdated)
