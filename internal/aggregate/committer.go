@@ -125,7 +125,7 @@ func (c *Committer) batch(first *command) []*command {
 // commit answers every command of the batch.
 func (c *Committer) commit(batch []*command) {
 	deadline := time.Now().Add(c.timeout)
-	var before error // what the attempt before this one failed of
+	var before error // what failed last
 	for attempt := 1; len(batch) > 0; attempt++ {
 		size := max(1, len(batch)>>max(0, attempt-splitAfter))
 		var left []*command
@@ -141,7 +141,7 @@ func (c *Committer) commit(batch []*command) {
 		if failure == nil {
 			continue
 		}
-		// An attempt that the deadline cuts off does not know what is wrong.
+		// An attempt that the deadline cut off does not know what is wrong.
 		if before != nil && !time.Now().Before(deadline) {
 			failure = fmt.Errorf("%w (before that: %w)", failure, before)
 		}

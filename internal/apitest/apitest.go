@@ -1,5 +1,6 @@
 // Package apitest holds a service's OpenAPI 3.1 document against what the
-// service does: it has the same routes, and answers with what is described.
+// service does: it has the same routes, and answers with what is described. It
+// also sends what tests ask a service.
 package apitest
 
 import (

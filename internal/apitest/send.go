@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Answer is what a service answered.
-type Answer struct {
+// Response is what a service answered.
+type Response struct {
 	Status int
 	Header http.Header
 	Body   []byte
@@ -17,8 +17,11 @@ type Answer struct {
 
 // Send sends a request, whose body is JSON if there is one, with headers as names and
 // values in turn. It fails the test if there is no answer.
-func Send(tb testing.TB, method, url, body string, header ...string) Answer {
+func Send(tb testing.TB, method, url, body string, header ...string) Response {
 	tb.Helper()
+	if len(header)%2 != 0 {
+		tb.Fatalf("the last header has no value: %q", header)
+	}
 	req, err := http.NewRequestWithContext(tb.Context(), method, url, strings.NewReader(body))
 	if err != nil {
 		tb.Fatal(err)
@@ -26,7 +29,7 @@ func Send(tb testing.TB, method, url, body string, header ...string) Answer {
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	for i := 0; i+1 < len(header); i += 2 {
+	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
@@ -38,15 +41,15 @@ func Send(tb testing.TB, method, url, body string, header ...string) Answer {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return Answer{resp.StatusCode, resp.Header, got}
+	return Response{resp.StatusCode, resp.Header, got}
 }
 
 // Verdict is what a subscriber answered its sidecar: SUCCESS, RETRY or DROP.
-func (a Answer) Verdict(tb testing.TB) string {
+func (r Response) Verdict(tb testing.TB) string {
 	tb.Helper()
 	var v struct{ Status string }
-	if err := json.Unmarshal(a.Body, &v); err != nil || a.Status != http.StatusOK {
-		tb.Fatalf("no verdict: %d %s", a.Status, a.Body)
+	if err := json.Unmarshal(r.Body, &v); err != nil || r.Status != http.StatusOK {
+		tb.Fatalf("no verdict: %d %s", r.Status, r.Body)
 	}
 	return v.Status
 }

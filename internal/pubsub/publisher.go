@@ -33,8 +33,8 @@ var ErrClosed = errors.New("publisher is closed")
 // long as all its confirmations one after the other. If that is more than the sidecar
 // allows a try (2 s, resiliency.yaml), it sends all of them again while the first are
 // still under way, and the broker is the busier the less it gets done. So a call is small
-// enough for confirmations of 60 ms, and each that fails is followed by one of half its
-// size, until one does not.
+// enough for confirmations of 60 ms; one that fails is followed by one of half its size,
+// and each full one that succeeds by one that is larger by an event.
 const (
 	maxBulk      = 32
 	maxBulkBytes = 2 << 20
@@ -148,7 +148,7 @@ func (p *Publisher) run(topic string, lane chan *publication) {
 		case first := <-lane:
 			batch, entries := []*publication{first}, first.entries
 		collect:
-			for len(entries) < bulk {
+			for len(entries) < maxBulk {
 				select {
 				case w := <-lane:
 					batch = append(batch, w)
@@ -157,12 +157,8 @@ func (p *Publisher) run(topic string, lane chan *publication) {
 					break collect
 				}
 			}
-			err := p.send(first.ctx, topic, entries, bulk)
-			if err == nil {
-				bulk = min(2*bulk, maxBulk)
-			} else {
-				bulk = max(bulk/2, 1)
-			}
+			var err error
+			bulk, err = p.send(first.ctx, topic, entries, bulk)
 			for _, w := range batch {
 				w.answer <- err
 			}
@@ -170,30 +166,45 @@ func (p *Publisher) run(topic string, lane chan *publication) {
 	}
 }
 
-// send publishes the entries as part of the trace of ctx, at most bulk in one call.
-// Dapr's answer to a bulk publish over gRPC does not say which events failed, so an
-// error is everyone's.
-func (p *Publisher) send(ctx context.Context, topic string, entries []dapr.PublishEventsEvent, bulk int) error {
+// send publishes the entries as part of the trace of ctx, at most bulk in a call, and
+// says how many are to be in the next one. Dapr's answer to a bulk publish over gRPC
+// does not say which events failed, so an error is everyone's.
+func (p *Publisher) send(ctx context.Context, topic string, entries []dapr.PublishEventsEvent, bulk int) (next int, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
 	var errs []error
 	for len(entries) > 0 {
+		if ctx.Err() != nil {
+			errs = append(errs, fmt.Errorf("%d not sent any more: %w", len(entries), ctx.Err()))
+			break
+		}
 		n := fitting(entries, bulk)
-		if n == 1 {
-			e := entries[0]
-			errs = append(errs, p.client.PublishEvent(ctx, topic, topic, e.Data,
-				dapr.PublishEventWithContentType(e.ContentType), dapr.PublishEventWithMetadata(e.Metadata)))
-		} else {
-			piece := make([]any, n)
-			for i, e := range entries[:n] {
-				e.EntryID = strconv.Itoa(i) // the same event may be there twice
-				piece[i] = e
-			}
-			errs = append(errs, p.client.PublishEvents(ctx, topic, topic, piece).Error)
+		err := p.call(ctx, topic, entries[:n])
+		switch {
+		case err != nil:
+			errs = append(errs, err)
+			bulk = max(bulk/2, 1)
+		case n == bulk:
+			bulk = min(bulk+1, maxBulk)
 		}
 		entries = entries[n:]
 	}
-	return errors.Join(errs...)
+	return bulk, errors.Join(errs...)
+}
+
+// call publishes the entries in one call.
+func (p *Publisher) call(ctx context.Context, topic string, entries []dapr.PublishEventsEvent) error {
+	if len(entries) == 1 {
+		e := entries[0]
+		return p.client.PublishEvent(ctx, topic, topic, e.Data,
+			dapr.PublishEventWithContentType(e.ContentType), dapr.PublishEventWithMetadata(e.Metadata))
+	}
+	bulk := make([]any, len(entries))
+	for i, e := range entries {
+		e.EntryID = strconv.Itoa(i) // the same event may be there twice
+		bulk[i] = e
+	}
+	return p.client.PublishEvents(ctx, topic, topic, bulk).Error
 }
 
 // fitting is how many of the entries, from the first on, go into one call of at most

@@ -223,22 +223,33 @@ func TestErrorOfABulkPublishIsEveryones(t *testing.T) {
 func TestCallsGetSmallerWhileTheyFail(t *testing.T) {
 	s, p := startPublisher(t, events.TopicInventory)
 	var evs []events.Event
-	for i := range maxBulk {
+	for i := range 2 * maxBulk {
 		evs = append(evs, news(t, fmt.Sprint("p-", i), priceUpdated))
 	}
-	away := errors.New("not confirmed in time")
-	for n, tt := range []struct {
-		err  error
-		want int // calls, for as many events
-	}{{away, 1}, {away, 2}, {nil, 4}, {nil, 2}, {nil, 1}, {nil, 1}} {
-		s.Fail(func(string) error { return tt.err })
-		before := s.Calls("BulkPublishEvent")
-		if err := p.Publish(t.Context(), evs...); (err == nil) != (tt.err == nil) {
-			t.Fatalf("publish %d: %v", n, err)
+	publish := func(fail error) (calls int) {
+		t.Helper()
+		s.Fail(func(string) error { return fail })
+		before := s.Calls("PublishEvent") + s.Calls("BulkPublishEvent")
+		if err := p.Publish(t.Context(), evs...); (err == nil) != (fail == nil) {
+			t.Fatal(err)
 		}
-		if calls := s.Calls("BulkPublishEvent") - before; calls != tt.want {
-			t.Errorf("publish %d took %d calls, want %d", n, calls, tt.want)
-		}
+		return s.Calls("PublishEvent") + s.Calls("BulkPublishEvent") - before
+	}
+	if calls := publish(nil); calls != 2 {
+		t.Errorf("%d calls while all is well, want 2", calls)
+	}
+	// 32, 16, 8, 4, 2 and then one by one; from there on one more each time.
+	if calls := publish(errors.New("not confirmed in time")); calls != 5+2 {
+		t.Errorf("%d calls while they fail, want 7", calls)
+	}
+	if calls := publish(nil); calls != 11 { // 1 to 10, and the 9 that are left
+		t.Errorf("%d calls after they failed, want 11", calls)
+	}
+	for range maxBulk {
+		publish(nil)
+	}
+	if calls := publish(nil); calls != 2 {
+		t.Errorf("%d calls when all has been well for long, want 2", calls)
 	}
 }
 

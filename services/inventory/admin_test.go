@@ -19,7 +19,7 @@ import (
 )
 
 // admin sends a request as an operator does.
-func (b *bench) admin(method, path, body string) apitest.Answer {
+func (b *bench) admin(method, path, body string) apitest.Response {
 	b.tb.Helper()
 	return b.call(method, path, body, "dapr-api-token", token)
 }

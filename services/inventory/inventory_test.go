@@ -74,13 +74,13 @@ func inBothModes(t *testing.T, replicas int, test func(*testing.T, *bench)) {
 }
 
 // send sends a request to one replica after the other.
-func (b *bench) send(method, path, body string, header ...string) apitest.Answer {
+func (b *bench) send(method, path, body string, header ...string) apitest.Response {
 	b.tb.Helper()
 	return apitest.Send(b.tb, method, b.urls[b.next.Add(1)%int64(len(b.urls))]+path, body, header...)
 }
 
 // call is send, for a request whose answer must be described.
-func (b *bench) call(method, path, body string, header ...string) apitest.Answer {
+func (b *bench) call(method, path, body string, header ...string) apitest.Response {
 	b.tb.Helper()
 	a := b.send(method, path, body, header...)
 	b.doc.CheckResponse(b.tb, method, path, a.Status, a.Body)
@@ -172,11 +172,7 @@ func (b *bench) deliver(p events.Payload) string {
 
 func (b *bench) deliverBytes(body []byte) string {
 	b.tb.Helper()
-	a := b.call("POST", pubsub.Path(events.TopicOrders), string(body), "Content-Type", events.ContentType, "dapr-api-token", token)
-	if a.Status != http.StatusOK {
-		b.tb.Fatalf("delivering: %d %s", a.Status, a.Body)
-	}
-	return parse[struct{ Status string }](b.tb, a.Body).Status
+	return b.call("POST", pubsub.Path(events.TopicOrders), string(body), "Content-Type", events.ContentType, "dapr-api-token", token).Verdict(b.tb)
 }
 
 // untilTaken delivers p until it is acknowledged, as a sidecar does.

@@ -139,10 +139,10 @@ func (b *bench) deliver(e events.Event) string {
 
 func (b *bench) deliverRaw(topic, body string) string {
 	b.tb.Helper()
-	return b.send(http.MethodPost, pubsub.Path(topic), body, "dapr-api-token", token).Verdict(b.tb)
+	return b.send(http.MethodPost, pubsub.Path(topic), body, "Content-Type", events.ContentType, "dapr-api-token", token).Verdict(b.tb)
 }
 
-func (b *bench) send(method, path, body string, header ...string) apitest.Answer {
+func (b *bench) send(method, path, body string, header ...string) apitest.Response {
 	b.tb.Helper()
 	return apitest.Send(b.tb, method, b.url+path, body, header...)
 }
@@ -634,21 +634,22 @@ func TestBadRequests(t *testing.T) {
 	b := start(t, daprtest.RedisLike)
 	doc := apitest.Load(t, "openapi.yaml")
 	tests := []struct {
-		name, method, path, token string
-		status                    int
+		name, method, path string
+		header             []string
+		status             int
 	}{
-		{"no order", http.MethodGet, "/notifications", "", 400},
-		{"empty order", http.MethodGet, "/notifications?orderId=", "", 400},
-		{"101 orders", http.MethodGet, "/notifications?" + strings.Repeat("orderId=a&", 101), "", 400},
-		{"id with ||", http.MethodGet, "/notifications?orderId=a%7C%7Cb", "", 400},
-		{"id with path tricks", http.MethodGet, "/notifications?orderId=..%2Fo-1", "", 400},
-		{"endless id", http.MethodGet, "/notifications?orderId=" + strings.Repeat("a", 129), "", 400},
-		{"event without a token", http.MethodPost, "/events/order-events", "", 401},
-		{"event with a wrong token", http.MethodPost, "/events/inventory-events", "wrong", 401},
+		{"no order", http.MethodGet, "/notifications", nil, 400},
+		{"empty order", http.MethodGet, "/notifications?orderId=", nil, 400},
+		{"101 orders", http.MethodGet, "/notifications?" + strings.Repeat("orderId=a&", 101), nil, 400},
+		{"id with ||", http.MethodGet, "/notifications?orderId=a%7C%7Cb", nil, 400},
+		{"id with path tricks", http.MethodGet, "/notifications?orderId=..%2Fo-1", nil, 400},
+		{"endless id", http.MethodGet, "/notifications?orderId=" + strings.Repeat("a", 129), nil, 400},
+		{"event without a token", http.MethodPost, "/events/order-events", nil, 401},
+		{"event with a wrong token", http.MethodPost, "/events/inventory-events", []string{"dapr-api-token", "wrong"}, 401},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := b.send(tt.method, tt.path, "", "dapr-api-token", tt.token)
+			got := b.send(tt.method, tt.path, "", tt.header...)
 			if got.Status != tt.status || got.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("%d %s %s", got.Status, got.Header.Get("Content-Type"), got.Body)
 			}

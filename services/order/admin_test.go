@@ -54,7 +54,7 @@ func TestAnOrderAsItWas(t *testing.T) {
 }
 
 // admin sends a request as an operator does.
-func (b *bench) admin(path, body string) apitest.Answer {
+func (b *bench) admin(path, body string) apitest.Response {
 	b.tb.Helper()
 	return b.send("POST", path, body, "dapr-api-token", token)
 }

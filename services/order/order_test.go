@@ -82,7 +82,7 @@ func (b *bench) invoke(appID, method string) ([]byte, error) {
 	return json.Marshal(map[string]any{"products": products})
 }
 
-func (b *bench) send(method, path, body string, header ...string) apitest.Answer {
+func (b *bench) send(method, path, body string, header ...string) apitest.Response {
 	b.tb.Helper()
 	a := apitest.Send(b.tb, method, b.url+path, body, header...)
 	if a.Status != http.StatusNotFound && a.Status != http.StatusMethodNotAllowed { // of no operation
@@ -91,7 +91,7 @@ func (b *bench) send(method, path, body string, header ...string) apitest.Answer
 	return a
 }
 
-func (b *bench) order(a apitest.Answer) order.Order {
+func (b *bench) order(a apitest.Response) order.Order {
 	b.tb.Helper()
 	var o order.Order
 	if err := json.Unmarshal(a.Body, &o); err != nil || o.OrderID == "" {
@@ -358,7 +358,7 @@ func TestEventsNeedTheToken(t *testing.T) {
 func TestOneKeyIsOneOrder(t *testing.T) {
 	inBothModes(t, func(t *testing.T, b *bench) {
 		const clients = 20
-		answers := make([]apitest.Answer, clients)
+		answers := make([]apitest.Response, clients)
 		var group sync.WaitGroup
 		for i := range answers {
 			group.Go(func() { answers[i] = b.send("POST", "/orders", basket, "Idempotency-Key", `"k-1"`) })
@@ -510,7 +510,7 @@ func TestInventoryDown(t *testing.T) {
 
 func TestWait(t *testing.T) {
 	b := start(t, daprtest.RedisLike)
-	got := make(chan apitest.Answer)
+	got := make(chan apitest.Response)
 	go func() { got <- b.send("POST", "/orders", basket, "Prefer", "wait=30", "Idempotency-Key", "waited") }()
 	var o order.Order
 	b.eventually(func() error {

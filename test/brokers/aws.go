@@ -17,7 +17,7 @@ import (
 var fauxqsMain string
 
 // AWS can only be imitated on a machine. Both imitations have what they are given in
-// memory only, and lose it when they are killed, fauxqs all but its topics and queues.
+// memory only, and lose it when they are killed, fauxqs its messages (fauxqs.mjs).
 //
 // fauxqs imitates SNS and SQS, and is quick: moto, the best known, takes 30 ms for a
 // publish. Fifty at once then exceed the 2 s of a publish (resiliency.yaml), are sent

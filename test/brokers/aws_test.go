@@ -15,41 +15,41 @@ import (
 // account calls an imitation of AWS as an administrator does, and ends the test when
 // it refuses.
 type account struct {
-	*testing.T
+	tb testing.TB
 	*Server
 }
 
 // call is for what speaks JSON: SQS, EventBridge.
 func (a account) call(service, target, body string) (answer map[string]any) {
-	a.Helper()
-	out, err := a.AWS(a.Context(), service, target, body)
+	a.tb.Helper()
+	out, err := a.AWS(a.tb.Context(), service, target, body)
 	if err != nil {
-		a.Fatal(err)
+		a.tb.Fatal(err)
 	}
 	if err := json.Unmarshal(out, &answer); err != nil {
-		a.Fatalf("%s: %v of %s", target, err, out)
+		a.tb.Fatalf("%s: %v of %s", target, err, out)
 	}
 	return answer
 }
 
 // sns returns the first name of a resource in the answer.
 func (a account) sns(action string, parameters url.Values) (arn string) {
-	a.Helper()
+	a.tb.Helper()
 	parameters.Set("Action", action)
 	parameters.Set("Version", "2010-03-31")
-	out, err := ask(a.Context(), http.MethodPost, "http://"+a.Address()+"/", http.Header{
+	out, err := ask(a.tb.Context(), http.MethodPost, "http://"+a.Address()+"/", http.Header{
 		"Content-Type":  {"application/x-www-form-urlencoded"},
 		"Authorization": {"AWS4-HMAC-SHA256 Credential=orderflow/20260101/" + awsRegion + "/sns/aws4_request, SignedHeaders=host, Signature=0"},
 	}, parameters.Encode())
 	if err != nil {
-		a.Fatal(err)
+		a.tb.Fatal(err)
 	}
 	return string(regexp.MustCompile(`arn:aws:[^<]+`).Find(out))
 }
 
 // subscribed is a topic, and a queue that gets what is published to it.
 func (a account) subscribed(name, queueName string) (topic, queue string) {
-	a.Helper()
+	a.tb.Helper()
 	topic = a.sns("CreateTopic", url.Values{"Name": {name}})
 	queue = a.call("sqs", "AmazonSQS.CreateQueue", fmt.Sprintf(`{"QueueName":%q}`, queueName))["QueueUrl"].(string)
 	attributes := a.call("sqs", "AmazonSQS.GetQueueAttributes", fmt.Sprintf(`{"QueueUrl":%q,"AttributeNames":["QueueArn"]}`, queue))["Attributes"].(map[string]any)
@@ -62,12 +62,12 @@ type envelope struct{ Message, TopicArn string }
 
 // received are the messages that wait in the queue.
 func (a account) received(queue string) (came []envelope) {
-	a.Helper()
+	a.tb.Helper()
 	messages, _ := a.call("sqs", "AmazonSQS.ReceiveMessage", fmt.Sprintf(`{"QueueUrl":%q,"WaitTimeSeconds":10,"MaxNumberOfMessages":10}`, queue))["Messages"].([]any)
 	for _, m := range messages {
 		var e envelope
 		if err := json.Unmarshal([]byte(m.(map[string]any)["Body"].(string)), &e); err != nil {
-			a.Fatal(err)
+			a.tb.Fatal(err)
 		}
 		came = append(came, e)
 	}
@@ -79,7 +79,7 @@ func TestKilledQueuesAreThereAgain(t *testing.T) {
 	a := account{t, Start(t, "fauxqs")}
 	topic, queue := a.subscribed("order-events", "inventory-order-events")
 	a.sns("Publish", url.Values{"TopicArn": {topic}, "Message": {"before"}})
-	for range 2 { // the journal outlives its use
+	for range 2 { // the second start reads the journal, too
 		if err := a.Kill(); err != nil {
 			t.Fatal(err)
 		}

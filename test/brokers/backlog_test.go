@@ -1,6 +1,7 @@
 package brokers
 
 import (
+	"errors"
 	"strings"
 	"testing"
 )
@@ -26,7 +27,10 @@ console    order-events 4          -               2               -    -       
 	if want := "inventory-events of order, partition 3: 3; order-events of console, partition 4: 2"; err != nil || got != want {
 		t.Errorf("got %q (%v), want %q", got, err, want)
 	}
-	if _, err := kafkaBacklog("Error: no groups"); err == nil || !strings.Contains(err.Error(), "no groups") {
+	if _, err := kafkaBacklog("\n"); !errors.Is(err, errNobodyReads) {
 		t.Errorf("of nothing: %v", err)
+	}
+	if _, err := kafkaBacklog("\nError: timed out\n"); err == nil || errors.Is(err, errNobodyReads) || !strings.Contains(err.Error(), "timed out") {
+		t.Errorf("of a failure: %v", err)
 	}
 }

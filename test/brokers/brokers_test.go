@@ -15,8 +15,8 @@ import (
 
 var only = flag.String("servers", "", "only the servers of these `names`, with blanks between")
 
-// Every server starts, answers, survives a kill on the same port, and leaves
-// neither a process nor a file.
+// Every server starts, answers, survives a kill on the same port, has nothing to
+// deliver, and leaves neither a process nor a file.
 func TestServers(t *testing.T) {
 	names := slices.Sorted(maps.Keys(kinds))
 	if *only != "" {

@@ -72,7 +72,7 @@ log.segment.bytes=16777216
 	},
 }
 
-var errNobodyReads = errors.New("kafka names no partition that anybody reads")
+var errNobodyReads = errors.New("kafka has no groups: nobody reads")
 
 // kafkaBacklog reads what Kafka's own tool says of all groups:
 //
@@ -99,8 +99,11 @@ func kafkaBacklog(table string) (string, error) {
 			waiting = append(waiting, fmt.Sprintf("%s of %s, partition %s: %s", columns[1], columns[0], columns[2], lag))
 		}
 	}
-	if partitions == 0 {
-		return "", fmt.Errorf("%w:\n%s", errNobodyReads, table)
+	if partitions == 0 && strings.TrimSpace(table) == "" {
+		return "", errNobodyReads
+	}
+	if partitions == 0 { // it says so, and ends well
+		return "", fmt.Errorf("kafka's tool failed: %s", table)
 	}
 	return strings.Join(waiting, "; "), nil
 }
