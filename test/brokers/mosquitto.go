@@ -37,8 +37,9 @@ autosave_interval 1
 autosave_on_changes true
 max_queued_messages 0
 max_queued_bytes 0
-# Messages at a time that a client has and has not acknowledged.
-max_inflight_messages 64
+# Messages that a client has and has not acknowledged, without a limit: a sidecar that
+# was killed never acknowledges those that it had (docs/brokers.md).
+max_inflight_messages 0
 `, s.port, s.dir))
 	},
 	command: func(s *Server) (*exec.Cmd, error) {
