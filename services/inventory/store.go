@@ -129,14 +129,16 @@ func (inv *inventory) Receive(ctx context.Context, id, receiptID string, quantit
 // sequence that the decision asks for. Once something is given back the record says
 // so.
 func (inv *inventory) Settle(ctx context.Context, orderID string, items []events.Item, decide settlement, at time.Time) (stock.Decision, error) {
-	d, err := inv.settle(ctx, orderID, items, decide, at)
-	if err == nil && d.GaveBack {
-		_, err = inv.settle(ctx, orderID, items, stock.Order.GivenBack, at)
+	d, givingBack, err := inv.settle(ctx, orderID, items, decide, at)
+	if err == nil && givingBack {
+		_, _, err = inv.settle(ctx, orderID, items, stock.Order.GivenBack, at)
 	}
 	return d, err
 }
 
-func (inv *inventory) settle(ctx context.Context, orderID string, items []events.Item, decide settlement, at time.Time) (d stock.Decision, err error) {
+// settle decides once, and says whether what is written says that something is being
+// given back.
+func (inv *inventory) settle(ctx context.Context, orderID string, items []events.Item, decide settlement, at time.Time) (d stock.Decision, givingBack bool, err error) {
 	recordKey := reservationKey(orderID)
 	keys := []string{recordKey}
 	for _, it := range items {
@@ -161,6 +163,7 @@ func (inv *inventory) settle(ctx context.Context, orderID string, items []events
 		if d, err = decide(o, at); err != nil {
 			return err
 		}
+		givingBack = o.GivingBack(d)
 		for _, m := range d.Moves {
 			docs[m.Product.ID].put(tx, m)
 		}
@@ -173,7 +176,7 @@ func (inv *inventory) settle(ctx context.Context, orderID string, items []events
 		}
 		return nil
 	})
-	return d, err
+	return d, givingBack, err
 }
 
 // put writes the product that m has moved, and m into its ledger.

@@ -49,6 +49,7 @@
 package stock
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -100,8 +101,6 @@ type Decision struct {
 	RecordFirst bool
 	// Moves are the changes made to the products, at most one each.
 	Moves []Move
-	// GaveBack says that when all of that is written GivenBack is to be decided.
-	GaveBack bool
 	// Facts are what to tell when all is written.
 	Facts []Fact
 	// Oddity is what should never be, to be logged, or empty.
@@ -119,7 +118,7 @@ const (
 // many orders already.
 func (o Order) Reserve(at time.Time) (Decision, error) {
 	if o.Record != nil {
-		d := Decision{Moves: o.giveBack(o.leftovers(), at), GaveBack: o.Record.GivingBack, Facts: o.Record.answer()}
+		d := Decision{Moves: o.giveBack(o.leftovers(), at), Facts: o.Record.answer()}
 		d.Facts = append(d.Facts, o.lowFacts()...)
 		return d, nil
 	}
@@ -144,7 +143,7 @@ func (o Order) Reserve(at time.Time) (Decision, error) {
 		// for want of stock that another order of the same batch is about to
 		// take, and then stands only if that order got it.
 		d.RecordFirst = len(d.Moves) > 0
-		record.GivingBack, d.GaveBack = d.RecordFirst, d.RecordFirst
+		record.GivingBack = d.RecordFirst
 		return d, nil
 	}
 	if full != nil {
@@ -179,7 +178,6 @@ func (o Order) Ship(at time.Time) Decision {
 		return d
 	default:
 		d.Oddity = fmt.Sprintf("order completed that is %s: nothing is shipped", o.Record.Status)
-		d.GaveBack = o.Record.GivingBack
 		return d
 	}
 	for _, p := range o.holding() {
@@ -211,15 +209,18 @@ func (o Order) Release(at time.Time) (Decision, error) {
 		d.Oddity = "order cancelled that is SHIPPED: nothing is given back"
 	}
 	d.Moves = o.giveBack(o.holding(), at)
-	switch {
-	case d.Record != nil:
+	if d.Record != nil {
 		d.Record.GivingBack = len(d.Moves) > 0
-		d.GaveBack = d.Record.GivingBack
-	default:
-		d.GaveBack = o.Record.GivingBack
 	}
 	d.Facts = append(d.Facts, o.lowFacts()...)
 	return d, nil
+}
+
+// GivingBack says that, once all of d is written, the record says that something is
+// being given back: then GivenBack is to be decided.
+func (o Order) GivingBack(d Decision) bool {
+	record := cmp.Or(d.Record, o.Record)
+	return record != nil && record.GivingBack
 }
 
 // GivenBack decides that the record need no longer say that something is being

@@ -171,8 +171,8 @@ func TestDecisions(t *testing.T) {
 				t.Errorf("record %q, first %v; want %q, %v", got, d.RecordFirst, tt.want, tt.first)
 			}
 			// Who gives back after the record says so may die in between.
-			if owes := d.Record != nil && d.RecordFirst && len(d.Moves) > 0; d.Record != nil && d.Record.GivingBack != owes || d.GaveBack != owes {
-				t.Errorf("record %+v, gave back %v; want that it says so: %v", d.Record, d.GaveBack, owes)
+			if owes := d.Record != nil && d.RecordFirst && len(d.Moves) > 0; d.Record != nil && d.Record.GivingBack != owes || o.GivingBack(d) != owes {
+				t.Errorf("record %+v, giving back %v; want that it says so: %v", d.Record, o.GivingBack(d), owes)
 			}
 			if s := moved(d.Moves); s != tt.moves {
 				t.Errorf("moves %q, want %q", s, tt.moves)
@@ -204,7 +204,7 @@ func TestWhatIsBeingGivenBack(t *testing.T) {
 					t.Errorf("while something is held: %+v, %v", d, err)
 				}
 				d, err := decide(o, noon)
-				if err != nil || moved(d.Moves) != "released 2 cup" || !d.GaveBack || d.Record != nil {
+				if err != nil || moved(d.Moves) != "released 2 cup" || !o.GivingBack(d) || d.Record != nil {
 					t.Fatalf("decided %+v, %v", d, err)
 				}
 				d, err = o.GivenBack(noon)
