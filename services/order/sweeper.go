@@ -193,12 +193,12 @@ func (s *sweeper) examine(ctx context.Context, orders []open) ([]open, error) {
 	if unknown != nil {
 		s.log.WarnContext(ctx, "the sweep can't ask what became of orders", "error", unknown)
 	}
-	s.heard(unknown == nil)
+	back := s.heard(unknown == nil)
 	var still []open
 	var told []int // of still
 	var tell []events.Event
 	for i, o := range orders {
-		stays, last, err := s.advance(ctx, &o, docs[keys[i]], effects, unknown == nil)
+		stays, last, err := s.advance(ctx, &o, docs[keys[i]], effects, unknown == nil, back)
 		if err != nil { // of this order: the others are not to wait for it
 			s.log.ErrorContext(ctx, "the sweep can't advance an order", "order_id", o.ID, "error", err)
 		}
@@ -220,9 +220,10 @@ func (s *sweeper) examine(ctx context.Context, orders []open) ([]open, error) {
 	return still, nil
 }
 
-// heard says whether all others could be asked. One that comes and goes does not have
+// heard notes whether all others could be asked, and returns when they could again, if
+// they are given time from then on still. One that comes and goes does not have
 // everything held back each time.
-func (s *sweeper) heard(all bool) {
+func (s *sweeper) heard(all bool) (back time.Time) {
 	now := s.orders.now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -230,18 +231,16 @@ func (s *sweeper) heard(all bool) {
 		s.back = now
 	}
 	s.away = !all
-}
-
-func (s *sweeper) lastBack() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.back
+	if now.Sub(s.back) < s.patience.Effect {
+		return s.back
+	}
+	return time.Time{}
 }
 
 // advance takes the next step about one order, and says whether it stays open and
 // which event is to be told again, if one is. Unless all is true, of the effects only
-// those on stock are known, or none.
-func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Document, effects map[string]order.Effects, all bool) (stays bool, tell *events.Event, err error) {
+// those on stock are known, or none. What was told before back counts as told then.
+func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Document, effects map[string]order.Effects, all bool, back time.Time) (stays bool, tell *events.Event, err error) {
 	history, err := historyOf(doc, entry.ID)
 	if errors.Is(err, errArchived) {
 		return false, nil, nil // it was settled before
@@ -268,7 +267,7 @@ func (s *sweeper) advance(ctx context.Context, entry *open, doc aggregate.Docume
 	patience.Effect <<= min(entry.Times, maxDoubled)
 	last := history[len(history)-1]
 	told := entry.Told
-	if back := s.lastBack(); s.orders.now().Sub(back) < s.patience.Effect && told.Before(back) {
+	if told.Before(back) {
 		told = back
 	}
 	switch o.Next(known, told, s.orders.now(), patience) {
