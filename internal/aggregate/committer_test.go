@@ -444,7 +444,7 @@ func TestErrorOfAnAttemptCutOffByTheDeadlineNamesTheOneBefore(t *testing.T) {
 			<-cutOff
 			return nil
 		})
-		err := together(store, 300*time.Millisecond, &command{keys: []string{"k"}, decide: record("1", "k")})[0]
+		err := together(store, time.Second, &command{keys: []string{"k"}, decide: record("1", "k")})[0]
 		close(cutOff)
 		if !errors.Is(err, ErrNotCommitted) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "the store is away") {
 			t.Errorf("%v", err)

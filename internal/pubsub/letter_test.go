@@ -54,7 +54,7 @@ func TestWhatADeadLetterSays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h, _, sidecar := subscriber(t, func(context.Context, events.Event) error { return tt.err })
 			begin := time.Now()
-			if v := deliver(t, h, events.TopicOrders, tt.body, nil); v != "SUCCESS" {
+			if v := deliver(t, h, events.TopicOrders, tt.body); v != "SUCCESS" {
 				t.Fatal(v)
 			}
 			l := letters(t, sidecar)[0]
@@ -75,7 +75,7 @@ func TestLongOriginalsAreCut(t *testing.T) {
 	h, _, sidecar := subscriber(t, nil)
 	whole, long := strings.Repeat("x", events.MaxOriginal), strings.Repeat("x", 5<<20)
 	for _, body := range []string{whole, long} {
-		if v := deliver(t, h, events.TopicOrders, body, nil); v != "SUCCESS" {
+		if v := deliver(t, h, events.TopicOrders, body); v != "SUCCESS" {
 			t.Fatal(v)
 		}
 	}
@@ -103,7 +103,7 @@ func TestEventThatFailsOfItselfIsGivenUpAfterSomeAttempts(t *testing.T) {
 					if i == maxAttempts {
 						want = "SUCCESS"
 					}
-					if v := deliver(t, h, events.TopicOrders, body, nil); v != want {
+					if v := deliver(t, h, events.TopicOrders, body); v != want {
 						t.Errorf("attempt %d: %s, want %s", i, v, want)
 					}
 				}
@@ -125,7 +125,7 @@ func TestTransientTroubleIsNeverGivenUp(t *testing.T) {
 	body := encode(t, news(t, "o-1", orderCreated))
 	expect := func(want string) {
 		t.Helper()
-		if v := deliver(t, h, events.TopicOrders, body, nil); v != want {
+		if v := deliver(t, h, events.TopicOrders, body); v != want {
 			t.Errorf("%v: %s, want %s", err, v, want)
 		}
 	}
@@ -159,7 +159,7 @@ func TestEventIsKeptUntilItsLetterIs(t *testing.T) {
 	}
 	expect := func(want string, published int) {
 		t.Helper()
-		if v := deliver(t, h, events.TopicOrders, "{", nil); v != want || len(letters(t, sidecar)) != published {
+		if v := deliver(t, h, events.TopicOrders, "{"); v != want || len(letters(t, sidecar)) != published {
 			t.Errorf("%s with %d letters, want %s with %d", v, len(letters(t, sidecar)), want, published)
 		}
 	}
@@ -199,7 +199,7 @@ func TestLetterIDs(t *testing.T) {
 	give := func(e events.Event) events.DeadLetter {
 		t.Helper()
 		before := len(sidecar.Published())
-		if v := deliver(t, h, events.TopicOrders, encode(t, e), nil); v != "SUCCESS" {
+		if v := deliver(t, h, events.TopicOrders, encode(t, e)); v != "SUCCESS" {
 			t.Fatal(v)
 		}
 		return letters(t, sidecar)[before]
@@ -249,7 +249,7 @@ func TestReasonsAndLogsHoldNoAddress(t *testing.T) {
 		strings.Replace(whole, `"subject":"o-1"`, `"time":"`+customer+`","subject":"o-1"`, 1),
 		strings.Replace(whole, `"source":"`, `"id":"`+customer+`","source":"`, 1),
 	} {
-		if v := deliver(t, h, events.TopicOrders, body, nil); v != "SUCCESS" {
+		if v := deliver(t, h, events.TopicOrders, body); v != "SUCCESS" {
 			t.Fatalf("%s: %s", body, v)
 		}
 	}

@@ -47,16 +47,16 @@ func TestReceiveAll(t *testing.T) {
 			})
 			for range 2 * maxAttempts {
 				answer = func() error { return fmt.Errorf("%w: of ada@example.com", ErrPoison) }
-				if v := deliver(t, r, events.TopicOrders, tt.body, nil); v != "RETRY" {
+				if v := deliver(t, r, events.TopicOrders, tt.body); v != "RETRY" {
 					t.Errorf("failed: %s", v)
 				}
 				answer = func() error { panic("ouch") }
-				if v := deliver(t, r, events.TopicOrders, tt.body, nil); v != "RETRY" {
+				if v := deliver(t, r, events.TopicOrders, tt.body); v != "RETRY" {
 					t.Errorf("panicked: %s", v)
 				}
 			}
 			answer = func() error { return nil }
-			if v := deliver(t, r, events.TopicOrders, tt.body, nil); v != "SUCCESS" {
+			if v := deliver(t, r, events.TopicOrders, tt.body); v != "SUCCESS" {
 				t.Errorf("kept: %s", v)
 			}
 			for _, d := range got {

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"orderflow/events"
+	"orderflow/internal/apitest"
 	"orderflow/internal/daprtest"
 )
 
@@ -43,31 +44,11 @@ func subscriber(t *testing.T, react func(context.Context, events.Event) error) (
 }
 
 // deliver posts body to topic's route as a sidecar does, and returns the verdict.
-func deliver(t *testing.T, h http.Handler, topic, body string, header http.Header) string {
+func deliver(t *testing.T, h http.Handler, topic, body string, header ...string) string {
 	t.Helper()
 	server := httptest.NewServer(h)
 	defer server.Close()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL+Path(topic), strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if header != nil {
-		req.Header = header
-	}
-	req.Header.Set("Content-Type", events.ContentType)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	var answer struct{ Status string }
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		t.Fatalf("the answer is not JSON: %v", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		t.Errorf("status %d: the sidecar reads a verdict only from 200", resp.StatusCode)
-	}
-	return answer.Status
+	return apitest.Send(t, http.MethodPost, server.URL+Path(topic), body, append(header, "Content-Type", events.ContentType)...).Verdict(t)
 }
 
 func encode(t *testing.T, e events.Event) string {
@@ -137,7 +118,7 @@ func TestVerdicts(t *testing.T) {
 			if want == "DROP" {
 				want, letters = "SUCCESS", 1
 			}
-			if got := deliver(t, h, events.TopicOrders, tt.body, nil); got != want {
+			if got := deliver(t, h, events.TopicOrders, tt.body); got != want {
 				t.Errorf("verdict %s, want %s", got, want)
 			}
 			if got := len(sidecar.Published()); got != letters {
@@ -158,7 +139,7 @@ func TestVerdicts(t *testing.T) {
 
 func TestPanicIsLoggedWithItsPlace(t *testing.T) {
 	h, log, _ := subscriber(t, func(context.Context, events.Event) error { panic("ouch") })
-	deliver(t, h, events.TopicOrders, encode(t, news(t, "o-1", orderCreated)), nil)
+	deliver(t, h, events.TopicOrders, encode(t, news(t, "o-1", orderCreated)))
 	for _, want := range []string{"ouch", "subscribe_test.go", `"event_id":"o-1:1:ORDER_CREATED"`} {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no %s in %s", want, log)
@@ -224,11 +205,11 @@ func TestEventGoesOnInTheTraceItCameIn(t *testing.T) {
 				answer = Traced(ctx, events.Event{ID: "answer", TraceParent: "of before"})
 				return nil
 			})
-			header := http.Header{}
+			var header []string
 			if tt.header != "" {
-				header.Set("traceparent", tt.header)
+				header = []string{"traceparent", tt.header}
 			}
-			if v := deliver(t, h, events.TopicInventory, encode(t, e), header); v != "SUCCESS" {
+			if v := deliver(t, h, events.TopicInventory, encode(t, e), header...); v != "SUCCESS" {
 				t.Fatal(v)
 			}
 			ended := spans.Ended()

@@ -81,6 +81,9 @@ var errNobodyReads = errors.New("kafka has no groups: nobody reads")
 // where a partition of which nothing was acknowledged yet has "-" for the first and
 // the last of these numbers.
 func kafkaBacklog(table string) (string, error) {
+	if strings.TrimSpace(table) == "" {
+		return "", errNobodyReads
+	}
 	waiting, partitions := []string{}, 0
 	for line := range strings.Lines(table) {
 		columns := strings.Fields(line)
@@ -98,9 +101,6 @@ func kafkaBacklog(table string) (string, error) {
 		if lag != "0" {
 			waiting = append(waiting, fmt.Sprintf("%s of %s, partition %s: %s", columns[1], columns[0], columns[2], lag))
 		}
-	}
-	if partitions == 0 && strings.TrimSpace(table) == "" {
-		return "", errNobodyReads
 	}
 	if partitions == 0 { // it says so, and ends well
 		return "", fmt.Errorf("kafka's tool failed: %s", table)
